@@ -1,0 +1,1 @@
+//! Benchmarks of weft against itself and against real peers

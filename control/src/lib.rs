@@ -1,0 +1,1 @@
+//! Configuration, validation, the API, weftd and weftctl

@@ -1,0 +1,1 @@
+//! Worker loop, packet path, stages, counters and the underlay's slow path

@@ -1,0 +1,1 @@
+//! Lock-free forwarding tables and quiescent-state based publication

@@ -1,0 +1,1 @@
+//! Addresses, header parsing and encapsulation templates; no DPDK, no unsafe
