@@ -1,1 +1,11 @@
-//! Configuration, validation, the API, weftd and weftctl
+//! weft's control plane: the model of what is wanted, its file, its checks, the API and the command line.
+//!
+//! One path leads from wish to forwarding, whoever wishes: file or API request -> [`model`] -> [`validate`] -> engine.
+#![deny(unsafe_code)]
+
+pub mod api;
+pub mod config;
+pub mod cores;
+pub mod model;
+pub mod status;
+pub mod validate;

@@ -1,0 +1,3 @@
+//! weftctl: the command line of a running weftd.
+
+fn main() {}
