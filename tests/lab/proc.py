@@ -163,7 +163,8 @@ class Lab:
     def spawn(self, argv: Sequence[str | os.PathLike[str]], *, name: str = "", **options: Any) -> Proc:
         """Starts a process that ends with the run; see :class:`Proc` for the options."""
         words = [os.fspath(a) for a in argv]
-        name = self.unique(name or Path(words[0]).name)
+        stem = name or Path(words[0]).name
+        name = self.unique(f"{stem}.log").replace(".log", "")
         proc = Proc(words, self.dir / f"{name}.log", name=name, **options)
         self.defer(f"stop {name}", proc.stop)
         return proc

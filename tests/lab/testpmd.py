@@ -78,12 +78,13 @@ class Testpmd:
         self.name = lab.unique(name)
         # lcore 0 only reads commands and sleeps, so it shares a core with the first forwarding lcore.
         lcores = [f"0@{cores[0]}", *(f"{i + 1}@{core}" for i, core in enumerate(cores))]
-        argv: list[str] = ["dpdk-testpmd", "--lcores", ",".join(lcores), "-m", str(memory_mb), "--in-memory", "--no-pci",
-                           "--single-file-segments", "--no-telemetry", "--file-prefix", f"weft-{lab.id}-{self.name}"]
+        # stdbuf: prompts are written at once but answers would wait in a full stdio buffer.
+        argv: list[str] = ["stdbuf", "-oL", "dpdk-testpmd", "--lcores", ",".join(lcores), "-m", str(memory_mb),
+                           "--in-memory", "--no-pci", "--single-file-segments", "--no-telemetry", "--file-prefix", f"weft-{lab.id}-{self.name}"]
         for vdev in vdevs:
             argv += ["--vdev", vdev]
         argv += ["--", "-i", "--no-mlockall", f"--nb-cores={len(cores)}", "--total-num-mbufs=16384", f"--rxq={queues}",
-                 f"--txq={queues}", "--no-lsc-interrupt", *args]
+                 f"--txq={queues}", "--disable-link-check", *args]
         self.proc = (ns or lab).spawn(argv, name=self.name, pipes=True)
         self._output = b""
         self._more = threading.Condition()
@@ -122,9 +123,7 @@ class Testpmd:
             self._output = b""
         self.proc.popen.stdin.write(line.encode() + b"\n")
         self.proc.popen.stdin.flush()
-        # The command's echo ends with a prompt of its own when testpmd reads from a pipe: wait for the last one.
-        text = self._wait_prompt(timeout)
-        return text
+        return self._wait_prompt(timeout)
 
     def start(self, mode: str = "", *, tx_first: int = 0) -> None:
         """Starts forwarding: `macswap`, `rxonly`, `txonly`, `flowgen`, `io`, `mac`, `icmpecho`..."""

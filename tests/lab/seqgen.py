@@ -1,0 +1,178 @@
+"""Numbered packets at a set rate (gen/seqgen.c): what a test uses to say "not one packet was lost"."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import selectors
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .netns import Netns
+from .proc import Lab, LabError, Timeout, run, wait_for
+
+_SOURCE = Path(__file__).resolve().parent.parent / "gen" / "seqgen.c"
+_CACHE = Path(__file__).resolve().parent.parent / ".cache"
+
+
+def build() -> Path:
+    """Compiles the generator if its source has changed; returns the program."""
+    flags = run(["pkg-config", "--cflags", "libdpdk"]).stdout
+    libraries = run(["pkg-config", "--libs", "libdpdk"]).stdout
+    key = hashlib.sha256(_SOURCE.read_bytes() + flags.encode()).hexdigest()[:12]
+    program = _CACHE / f"seqgen-{key}"
+    if not program.exists():
+        _CACHE.mkdir(exist_ok=True)
+        part = program.with_suffix(".part")
+        run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", *shlex.split(flags), str(_SOURCE), "-o", str(part),
+             *shlex.split(libraries)], timeout=120)
+        part.rename(program)
+    return program
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One stream from port `tx` to port `rx` (indexes into the list of devices). `pps=0`: as fast as possible."""
+
+    tx: int
+    rx: int
+    src: str
+    dst: str
+    pps: int = 10_000
+    size: int = 64
+    sip: str = "10.0.0.1"
+    dip: str = "10.0.0.2"
+
+    def argument(self) -> str:
+        return (f"tx={self.tx},rx={self.rx},src={self.src},dst={self.dst},sip={self.sip},dip={self.dip},"
+                f"pps={self.pps},size={self.size}")
+
+
+@dataclass(frozen=True)
+class FlowStats:
+    sent: int
+    received: int
+    misordered: int
+    refused: int
+    longest_gap_ms: float
+
+    @property
+    def lost(self) -> int:
+        return self.sent - self.received
+
+
+@dataclass(frozen=True)
+class Stats:
+    flows: tuple[FlowStats, ...]
+    links: tuple[bool, ...]
+    others: tuple[int, ...]
+    misdelivered: int
+    tsc_ms: float
+
+    @property
+    def lost(self) -> int:
+        return sum(flow.lost for flow in self.flows)
+
+    @property
+    def received(self) -> int:
+        return sum(flow.received for flow in self.flows)
+
+
+class SeqGen:
+    """The running generator."""
+
+    def __init__(self, lab: Lab, vdevs: Sequence[str], flows: Sequence[Flow], *, core: int = 1,
+                 ns: Netns | None = None, memory_mb: int = 128) -> None:
+        name = lab.unique("seqgen")
+        argv = [str(build()), "--lcores", f"0@{core},1@{core}", "-m", str(memory_mb), "--in-memory", "--no-pci",
+                "--single-file-segments", "--no-telemetry", "--file-prefix", f"weft-{lab.id}-{name}"]
+        for vdev in vdevs:
+            argv += ["--vdev", vdev]
+        argv += ["--", *(flow.argument() for flow in flows)]
+        self.flows = list(flows)
+        self.proc = (ns or lab).spawn(argv, name=name, pipes=True)
+        self._buffer = b""
+        self._selector = selectors.DefaultSelector()
+        assert self.proc.popen.stdout
+        self._selector.register(self.proc.popen.stdout, selectors.EVENT_READ)
+        self._answer(30)
+        wait_for(lambda: all(self.stats().links), 15, f"all links of {name} are up")
+
+    def _answer(self, timeout: float = 5) -> Stats:
+        assert self.proc.popen.stdout
+        end = time.monotonic() + timeout
+        while True:
+            while b"\n" in self._buffer:
+                line, _, self._buffer = self._buffer.partition(b"\n")
+                if line.startswith(b'{"flows"'):
+                    return _parse(json.loads(line))
+                with self.proc.log.open("ab") as log:
+                    log.write(line + b"\n")
+            if not self._selector.select(max(0.0, end - time.monotonic())):
+                raise Timeout(f"{self.proc.name} does not answer")
+            data = self.proc.popen.stdout.read1(65536)  # type: ignore[attr-defined]
+            if not data:
+                self.proc.popen.wait(5)
+                raise LabError(f"{self.proc.name} ended with {self.proc.popen.returncode}:\n{self.proc.tail()}")
+            self._buffer += data
+
+    def command(self, line: str) -> Stats:
+        assert self.proc.popen.stdin
+        self.proc.popen.stdin.write(line.encode() + b"\n")
+        self.proc.popen.stdin.flush()
+        return self._answer()
+
+    def start(self, flow: int | None = None) -> Stats:
+        return self.command("start" if flow is None else f"start {flow}")
+
+    def rate(self, flow: int, pps: int) -> Stats:
+        return self.command(f"rate {flow} {pps}")
+
+    def stats(self) -> Stats:
+        return self.command("stats")
+
+    def stop(self, flow: int | None = None, *, quiet: float = 0.3) -> Stats:
+        """Stops sending and waits until nothing more has arrived for `quiet` seconds."""
+        last = self.command("stop" if flow is None else f"stop {flow}")
+        since = time.monotonic()
+        while time.monotonic() - since < quiet:
+            time.sleep(0.05)
+            now = self.stats()
+            if now.received != last.received and flow is None:
+                since = time.monotonic()
+            last = now
+        return last
+
+    def send_for(self, seconds: float) -> Stats:
+        """All flows for a while, then to the end of what is under way."""
+        self.start()
+        time.sleep(seconds)
+        return self.stop()
+
+    def kill(self) -> None:
+        """SIGKILL: a VM that crashes."""
+        self.proc.kill()
+
+    def close(self) -> None:
+        self.proc.stop()
+
+    def __enter__(self) -> SeqGen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _parse(data: dict[str, Any]) -> Stats:
+    ports = data["ports"]
+    return Stats(
+        flows=tuple(FlowStats(**flow) for flow in data["flows"]),
+        links=tuple(port["link"] for port in ports),
+        others=tuple(port["others"] for port in ports),
+        misdelivered=sum(port["misdelivered"] for port in ports),
+        tsc_ms=data["tsc_ms"],
+    )
