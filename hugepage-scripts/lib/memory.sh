@@ -122,10 +122,29 @@ cmd_reserve() {
     unlock
 }
 
+# The earliest reservation made on top of this one and still held, as "FILE LINE": it counted the
+# pages that were there, so it takes over ours instead of seeing them go.
+successor() { # NODE SIZE_KB BEFORE
+    local files=("$(dirname "$STATE")"/*.state)
+    ((${#files[@]} > 0)) || return 0
+    awk -v n="$1" -v k="$2" -v b="$3" '
+        $1 == "hugepages" && $2 == n && $3 == k && $4 > b && (best == "" || $4 < least) { best = FILENAME " " $0; least = $4 }
+        END { if (best != "") print best }' "${files[@]}"
+}
+
 # Lowers the count by what was added, not to what it was: others may have added theirs meanwhile.
 unreserve() { # state line
-    local node kb before added now floor target
+    local node kb before added now floor target file other_before other_added
     read -r _ node kb before added <<< "$1"
+    read -r file _ _ _ other_before other_added <<< "$(successor "$node" "$kb" "$before")"
+    if [[ -n $file ]]; then
+        say "node $node: $added hugepages of $(size_name "$kb") stay for a later reservation, remembered in $file"
+        if [[ $DRY_RUN = 0 ]]; then
+            sed -i "s/^hugepages $node $kb $other_before $other_added\$/hugepages $node $kb $before $((added + other_added))/" "$file"
+        fi
+        state_drop "$1"
+        return 0
+    fi
     now=$(pages "$node" "$kb" nr)
     floor=$((before < now ? before : now))
     target=$((now - added))
