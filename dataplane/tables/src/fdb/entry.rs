@@ -1,0 +1,153 @@
+//! One entry: 16 bytes in two atomic words, read whole although each word is read on its own.
+//!
+//! ```text
+//! word A   63 MAC (48 bits) 16 | 15 network id, low 16 bits 0
+//! word B   63 network id, high 8 bits 56 | 55 value (32) 24 | 23 version (23) 1 | valid 0
+//! ```
+//!
+//! The writer changes an entry in one of three ways, each ending in (or being) one store of B:
+//!
+//! * *fill* an entry whose B is invalid: A := key; B := key, value, version + 1, valid.
+//! * *clear* it: B := not valid, same version. A stays.
+//! * *update*: B := new value, all else the same.
+//!
+//! So A changes only while B is invalid, and each A belongs to one version. A reader reads B, then A, then
+//! B again. If both B are valid with equal version, that A is the one of this version:
+//!
+//! * A is not older: B (acquire) was read from a fill or a later update, released after A was stored.
+//! * A is not newer: had it read the A of a later fill, then that store (release) with this load (acquire)
+//!   would make the clear before it visible, and the second B would be invalid or of a later version.
+//!
+//! A version must therefore never come back under a reader's eyes. It does not: an entry whose 23 bits
+//! are used up is *worn*. It is not filled any more until the table is rebuilt, which makes fresh ones.
+//! That takes eight million fills of one and the same entry, so the loss is nothing.
+
+use super::key::FdbKey;
+use crate::sync::{AtomicU64, Ordering};
+
+pub(super) const VALID: u64 = 1;
+const VERSION_SHIFT: u32 = 1;
+const VALUE_SHIFT: u32 = 24;
+pub(super) const NETWORK_HIGH_SHIFT: u32 = 56;
+/// The bits of B that are part of the key, and the valid bit.
+const IDENTITY: u64 = 0xff << NETWORK_HIGH_SHIFT | VALID;
+const VALUE: u64 = (u32::MAX as u64) << VALUE_SHIFT;
+const VERSION: u64 = ((1 << (VALUE_SHIFT - VERSION_SHIFT)) - 1) << VERSION_SHIFT;
+
+/// The version of a worn entry.
+#[cfg(test)]
+pub(super) const LAST_VERSION: u64 = VERSION >> VERSION_SHIFT;
+
+/// Written by the writer, read by everyone.
+#[derive(Default)]
+#[repr(C, align(16))]
+pub(super) struct Entry {
+    a: AtomicU64,
+    b: AtomicU64,
+}
+
+/// What the writer needs to know of an entry.
+#[derive(Clone, Copy)]
+pub(super) enum State {
+    Free,
+    /// Invalid, and never to be filled again.
+    Worn,
+    Full(FdbKey, u32),
+}
+
+impl Entry {
+    /// The value, if the entry holds `key` at some moment during the call.
+    ///
+    /// A mismatch is no proof that the key is absent from the table, only that it is not here now; the
+    /// caller needs an acquire fence before it draws conclusions (see `Table::lookup`).
+    #[inline]
+    pub(super) fn get(&self, key: FdbKey) -> Option<u32> {
+        // Relaxed: a hint that saves the other two loads for all but a full match in A.
+        if self.a.load(Ordering::Relaxed) == key.a { self.confirm(key) } else { None }
+    }
+
+    #[inline]
+    fn confirm(&self, key: FdbKey) -> Option<u32> {
+        // Acquire pairs with the release of B in `fill` (A is not older), and in `clear` (who sees an
+        // entry displaced sees its copy).
+        let mut before = self.b.load(Ordering::Acquire);
+        loop {
+            if (before ^ key.b) & IDENTITY != 0 {
+                return None;
+            }
+            // Acquire pairs with the release of A in `fill`: A is not newer.
+            if self.a.load(Ordering::Acquire) != key.a {
+                return None;
+            }
+            let after = self.b.load(Ordering::Acquire);
+            // A value that was updated in between is no matter: both are of this key.
+            if (before ^ after) & !VALUE == 0 {
+                return Some((after >> VALUE_SHIFT) as u32);
+            }
+            // Cleared, and perhaps filled again: look again. Each turn means that the writer got on.
+            before = after;
+        }
+    }
+
+    // The rest is the writer's. Its own loads are relaxed: it is alone.
+
+    pub(super) fn state(&self) -> State {
+        let b = self.b.load(Ordering::Relaxed);
+        if b & VALID != 0 {
+            let key = FdbKey { a: self.a.load(Ordering::Relaxed), b: b & IDENTITY };
+            State::Full(key, (b >> VALUE_SHIFT) as u32)
+        } else if b & VERSION == VERSION {
+            State::Worn
+        } else {
+            State::Free
+        }
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        let b = self.b.load(Ordering::Relaxed);
+        b & VALID == 0 && b & VERSION != VERSION
+    }
+
+    /// Whether the entry, if cleared, could be filled again.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.b.load(Ordering::Relaxed) & VERSION != VERSION
+    }
+
+    /// Whether the writer finds this key here.
+    pub(super) fn holds(&self, key: FdbKey) -> bool {
+        (self.b.load(Ordering::Relaxed) ^ key.b) & IDENTITY == 0 && self.a.load(Ordering::Relaxed) == key.a
+    }
+
+    /// Fills a free entry.
+    pub(super) fn fill(&self, key: FdbKey, value: u32) {
+        debug_assert!(self.is_free());
+        let version = (self.b.load(Ordering::Relaxed) & VERSION) + (1 << VERSION_SHIFT);
+        // Release pairs with the acquire load of A in `confirm`: who sees this A sees the clear before it.
+        self.a.store(key.a, Ordering::Release);
+        // Release pairs with the acquire loads of B in `confirm`: who sees this B sees A.
+        self.b.store(key.b | (value as u64) << VALUE_SHIFT | version, Ordering::Release);
+    }
+
+    /// Empties a full entry.
+    pub(super) fn clear(&self) {
+        let b = self.b.load(Ordering::Relaxed);
+        debug_assert!(b & VALID != 0);
+        // Release pairs with the acquire loads of B in `confirm` and with the acquire fence before a
+        // miss is believed: who misses a displaced key here sees its copy and the counter's new value.
+        self.b.store(b & VERSION, Ordering::Release);
+    }
+
+    /// Gives a full entry a new value; returns the old one.
+    pub(super) fn update(&self, value: u32) -> u32 {
+        let b = self.b.load(Ordering::Relaxed);
+        // Release pairs with the acquire loads of B: what the value leads to was published before.
+        self.b.store(b & !VALUE | (value as u64) << VALUE_SHIFT, Ordering::Release);
+        (b >> VALUE_SHIFT) as u32
+    }
+
+    /// For tests: as if the entry had been filled `version` times.
+    #[cfg(test)]
+    pub(super) fn age(&self, version: u64) {
+        self.b.store(version << VERSION_SHIFT, Ordering::Release);
+    }
+}

@@ -1,0 +1,374 @@
+//! The one writer of a forwarding table: changes in place, and whole tables built aside.
+
+use std::sync::Arc;
+
+use super::{
+    Fdb, FdbConfig, FdbStats, MISS,
+    bucket::SLOTS,
+    hash::{FoldedHash, KeyHash, Seed},
+    insert::{Found, Tally},
+    key::FdbKey,
+    table::Table,
+};
+use crate::{
+    alloc::{OutOfMemory, try_box},
+    sync::Ordering,
+};
+
+/// Tables below this many buckets double when they grow, and grow early: memory is no matter there.
+const SMALL: usize = 1024;
+
+/// Entries in overflow chains that are put up with before the table takes another seed.
+const TOLERATED_OVERFLOW: usize = 8;
+
+/// Changes a forwarding table. There is one per table; it may move between threads.
+pub struct FdbWriter<H: KeyHash = FoldedHash> {
+    fdb: Arc<Fdb<H>>,
+    tally: Tally,
+    seed: Seed,
+    /// The table does not shrink below this many buckets.
+    least_buckets: usize,
+    retired_limit: usize,
+    /// After a rebuild failed: no other attempt before the table holds this many entries.
+    retry_at: usize,
+    /// No reseeding before this many entries are in chains.
+    reseed_at: usize,
+    grown: u64,
+    shrunk: u64,
+    reseeded: u64,
+    replaced: u64,
+    anomalies: u64,
+}
+
+/// A table that is not published yet.
+struct Draft<H> {
+    table: Box<Table<H>>,
+    tally: Tally,
+}
+
+impl<H: KeyHash> Draft<H> {
+    fn new(buckets: usize, seed: &Seed) -> Result<Self, OutOfMemory> {
+        Ok(Self { table: try_box(Table::try_new(buckets, seed)?)?, tally: Tally::default() })
+    }
+
+    fn copy(from: &Table<H>, buckets: usize, seed: &Seed) -> Result<Self, OutOfMemory> {
+        let mut draft = Self::new(buckets, seed)?;
+        for (key, value) in from.iter() {
+            draft.table.add(&mut draft.tally, key, value)?;
+        }
+        Ok(draft)
+    }
+}
+
+/// How many entries a table of this many buckets takes before it grows: 90%, where a search for a place is
+/// still short; less in small tables, whose load varies more from bucket to bucket.
+fn capacity(buckets: usize) -> usize {
+    let slots = buckets * SLOTS;
+    if buckets < SMALL { slots - slots / 4 } else { slots - slots / 10 }
+}
+
+/// The next size up. By a third, so that a table that has just grown is still two thirds full.
+fn grown(buckets: usize) -> usize {
+    if buckets < SMALL { buckets * 2 } else { buckets + buckets / 3 }
+}
+
+/// Buckets in which so many entries fit without growing.
+fn buckets_for(entries: usize) -> usize {
+    let slots = if entries < SMALL * SLOTS / 4 * 3 {
+        entries.saturating_add(entries / 3 + 2)
+    } else {
+        entries.saturating_add(entries / 9 + 2)
+    };
+    slots.div_ceil(SLOTS).max(2)
+}
+
+impl<H: KeyHash> FdbWriter<H> {
+    pub(super) fn new(fdb: Arc<Fdb<H>>, seed: Seed, config: &FdbConfig) -> Self {
+        Self {
+            fdb,
+            tally: Tally::default(),
+            seed,
+            least_buckets: buckets_for(config.initial_capacity),
+            retired_limit: config.retired_limit,
+            retry_at: 0,
+            reseed_at: TOLERATED_OVERFLOW,
+            grown: 0,
+            shrunk: 0,
+            reseeded: 0,
+            replaced: 0,
+            anomalies: 0,
+        }
+    }
+
+    pub(super) fn first_table(seed: &Seed, config: &FdbConfig) -> Box<Table<H>> {
+        let buckets = buckets_for(config.initial_capacity);
+        let draft = Draft::new(buckets, seed).or_else(|_| Draft::new(buckets_for(0), seed));
+        draft.expect("no memory for an empty table of two buckets").table
+    }
+
+    /// The readers' side of this table.
+    pub fn fdb(&self) -> &Arc<Fdb<H>> {
+        &self.fdb
+    }
+
+    /// Entries in the table.
+    pub fn len(&self) -> usize {
+        self.tally.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.tally.len == 0
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: FdbKey) -> Option<u32> {
+        self.table().find(key).map(|(_, value)| value)
+    }
+
+    /// Every entry, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (FdbKey, u32)> {
+        self.table().iter()
+    }
+
+    /// Adds an entry or changes its value; returns the value it had. In place, save for the one insert in
+    /// many that lets the table grow. Fails only if there is no memory to put the entry anywhere; then the
+    /// table is as it was.
+    ///
+    /// # Panics
+    /// If `value` is [`MISS`].
+    pub fn insert(&mut self, key: FdbKey, value: u32) -> Result<Option<u32>, OutOfMemory> {
+        assert_ne!(value, MISS, "the value that says there is none");
+        if let Some(old) = self.table().update(key, value) {
+            return Ok(Some(old));
+        }
+        self.make_room();
+        let overflow = self.tally.overflow;
+        // SAFETY: see `table`.
+        let table = unsafe { self.fdb.table.peek() };
+        table.add(&mut self.tally, key, value)?;
+        if self.tally.overflow > overflow {
+            self.note_overflow();
+        }
+        Ok(None)
+    }
+
+    /// Takes an entry out; returns its value.
+    pub fn remove(&mut self, key: FdbKey) -> Option<u32> {
+        let value = self.take(key)?;
+        self.shrink_if_sparse();
+        Some(value)
+    }
+
+    /// Keeps the entries for which `keep` says so.
+    pub fn retain(&mut self, mut keep: impl FnMut(FdbKey, u32) -> bool) {
+        // SAFETY: see `table`; nothing below swaps it before the loop's end.
+        let table: &Table<H> = unsafe { self.fdb.table.peek() };
+        for entry in table.buckets.iter().flat_map(|bucket| &bucket.entries) {
+            if let super::entry::State::Full(key, value) = entry.state()
+                && !keep(key, value)
+            {
+                entry.clear();
+                self.cleared(entry.is_free());
+            }
+        }
+        if self.tally.overflow > 0 {
+            for chain in &table.chains {
+                self.unlink(table, chain, |node| !keep(node.key, node.value()));
+            }
+        }
+        self.shrink_if_sparse();
+    }
+
+    /// Replaces the whole contents, at once for every reader: each lookup (or burst) sees the old table or
+    /// the new one. If a key comes twice its last value counts. On failure the table is as it was.
+    ///
+    /// # Panics
+    /// If a value is [`MISS`].
+    pub fn replace_all(
+        &mut self,
+        entries: impl IntoIterator<Item = (FdbKey, u32)>,
+    ) -> Result<(), OutOfMemory> {
+        self.check_backlog()?;
+        let entries = entries.into_iter();
+        // The hint is a stranger's word: no more memory in advance than for the largest table we expect.
+        let expected = entries.size_hint().0.min(1 << 24);
+        let mut seed = self.seed;
+        let mut draft = Draft::new(buckets_for(expected).max(self.least_buckets), &seed)?;
+        let mut reseed_at = TOLERATED_OVERFLOW;
+        for (key, value) in entries {
+            assert_ne!(value, MISS, "the value that says there is none");
+            if draft.table.update(key, value).is_some() {
+                continue;
+            }
+            let buckets = draft.table.buckets.len();
+            if draft.tally.len >= capacity(buckets) {
+                draft = Draft::copy(&draft.table, grown(buckets), &seed)?;
+            }
+            draft.table.add(&mut draft.tally, key, value)?;
+            if draft.tally.overflow > reseed_at {
+                self.anomalies += 1;
+                seed = Seed::random();
+                draft = Draft::copy(&draft.table, draft.table.buckets.len(), &seed)?;
+                reseed_at = draft.tally.overflow * 2 + TOLERATED_OVERFLOW;
+            }
+        }
+        self.replaced += 1;
+        self.publish(draft, seed);
+        Ok(())
+    }
+
+    /// Takes every entry out. Cannot fail.
+    pub fn clear(&mut self) {
+        self.retain(|_, _| false);
+    }
+
+    /// What there is to know about the table.
+    pub fn stats(&self) -> FdbStats {
+        let table = self.table();
+        FdbStats {
+            entries: self.tally.len,
+            buckets: table.buckets.len(),
+            load: self.tally.len as f64 / table.slots() as f64,
+            overflow: self.tally.overflow,
+            worn: self.tally.worn,
+            bytes: table.bytes(self.tally.overflow),
+            displacements: self.tally.moves,
+            grown: self.grown,
+            shrunk: self.shrunk,
+            reseeded: self.reseeded,
+            replaced: self.replaced,
+            anomalies: self.anomalies,
+        }
+    }
+
+    fn table(&self) -> &Table<H> {
+        // SAFETY: only `publish` swaps the table, with `&mut self`; and `self.fdb` keeps it from dropping.
+        unsafe { self.fdb.table.peek() }
+    }
+
+    /// Takes a key out without shrinking.
+    fn take(&mut self, key: FdbKey) -> Option<u32> {
+        // SAFETY: see `table`; nothing below swaps it.
+        let table: &Table<H> = unsafe { self.fdb.table.peek() };
+        let (found, value) = table.find(key)?;
+        match found {
+            Found::Entry(entry) => {
+                entry.clear();
+                self.cleared(entry.is_free());
+            }
+            Found::Chain(pair) => self.unlink(table, table.chain(pair), |node| node.key == key),
+        }
+        Some(value)
+    }
+
+    fn cleared(&mut self, reusable: bool) {
+        self.tally.len -= 1;
+        self.tally.worn += usize::from(!reusable);
+    }
+
+    fn unlink(
+        &mut self,
+        table: &Table<H>,
+        chain: &super::chain::Chain,
+        which: impl FnMut(&super::chain::Node) -> bool,
+    ) {
+        chain.unlink(which, |node| {
+            self.fdb.table.domain().retire(node);
+            self.tally.overflow -= 1;
+            self.tally.len -= 1;
+        });
+        // Uncounted after it is unlinked: see `look`.
+        table.overflow.store(self.tally.overflow as u64, Ordering::Release);
+    }
+
+    /// Lets the table grow if it is full, or renews it if too many entries are worn.
+    fn make_room(&mut self) {
+        let buckets = self.table().buckets.len();
+        let full = self.tally.len >= capacity(buckets);
+        let worn = self.tally.worn > self.table().slots() / 16;
+        if (!full && !worn) || self.tally.len < self.retry_at {
+            return;
+        }
+        let size = if full { grown(buckets) } else { buckets };
+        if self.rebuild(size, self.seed) {
+            self.grown += u64::from(full);
+        }
+    }
+
+    fn shrink_if_sparse(&mut self) {
+        let buckets = self.table().buckets.len();
+        if self.tally.len >= self.table().slots() / 8 || buckets <= self.least_buckets {
+            return;
+        }
+        // To a third full: far from growing again and from shrinking further.
+        let size = buckets_for(self.tally.len * 2).max(self.least_buckets);
+        if size < buckets && self.tally.len <= self.shrink_below() && self.rebuild(size, self.seed) {
+            self.shrunk += 1;
+        }
+    }
+
+    /// After a failed rebuild shrinking waits too: until the table has emptied further.
+    fn shrink_below(&self) -> usize {
+        if self.retry_at == 0 { usize::MAX } else { self.retry_at / 2 }
+    }
+
+    /// An entry went into a chain, as happens with few keys in a small table, or with keys chosen to
+    /// collide. Too many, and the table takes a seed that nobody has had a chance to learn about.
+    fn note_overflow(&mut self) {
+        self.anomalies += 1;
+        if self.tally.overflow <= self.reseed_at {
+            return;
+        }
+        if self.rebuild(self.table().buckets.len(), Seed::random()) {
+            self.reseeded += 1;
+        }
+        // If that did not help another seed will not either: twice as many, before the next try.
+        self.reseed_at = self.tally.overflow * 2 + TOLERATED_OVERFLOW;
+    }
+
+    /// Publishes a copy of the table with another size or seed. If there is no memory for it the table
+    /// stays, and some time passes before the next attempt.
+    fn rebuild(&mut self, buckets: usize, seed: Seed) -> bool {
+        let draft = self.check_backlog().and_then(|()| Draft::copy(self.table(), buckets, &seed));
+        match draft {
+            Ok(draft) => {
+                self.publish(draft, seed);
+                true
+            }
+            Err(_) => {
+                self.retry_at = self.tally.len + self.table().slots() / 64 + 1;
+                false
+            }
+        }
+    }
+
+    /// Replaced tables are large. If readers do not let go of them, no more are made.
+    fn check_backlog(&self) -> Result<(), OutOfMemory> {
+        let domain = self.fdb.table.domain();
+        if domain.pending().bytes_hint > 0 {
+            domain.collect();
+        }
+        let waiting = domain.pending().bytes_hint;
+        if waiting > self.retired_limit {
+            return Err(OutOfMemory::Backlog { waiting, limit: self.retired_limit });
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, draft: Draft<H>, seed: Seed) {
+        let old_bytes = self.table().bytes(self.tally.overflow);
+        self.fdb.table.swap_sized(draft.table, old_bytes);
+        let moves = self.tally.moves + draft.tally.moves;
+        self.tally = Tally { moves, ..draft.tally };
+        self.seed = seed;
+        self.retry_at = 0;
+        self.reseed_at = self.tally.overflow * 2 + TOLERATED_OVERFLOW;
+    }
+}
+
+impl<H: KeyHash> std::fmt::Debug for FdbWriter<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FdbWriter").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

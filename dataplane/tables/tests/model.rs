@@ -1,0 +1,182 @@
+//! The table against hashbrown's map: whatever is done to both, both say the same. Under the real hash and
+//! under bad ones, which fill buckets unevenly and push entries into the overflow chains.
+#![cfg(not(loom))]
+
+use hashbrown::HashMap;
+use proptest::{collection::vec, prelude::*};
+use weft_tables::{
+    fdb::{Fdb, FdbConfig, FdbKey, FdbWriter, FoldedHash, KeyHash, MISS, Seed},
+    qsbr::{Domain, Reader},
+};
+
+/// The key's low bits as they are: neighbours share a bucket.
+struct Identity;
+
+impl KeyHash for Identity {
+    fn new(_: &Seed) -> Self {
+        Self
+    }
+
+    fn hash(&self, key: FdbKey) -> u64 {
+        key.words().0
+    }
+}
+
+/// Every key has the same two buckets.
+struct Constant;
+
+impl KeyHash for Constant {
+    fn new(_: &Seed) -> Self {
+        Self
+    }
+
+    fn hash(&self, _: FdbKey) -> u64 {
+        0x8000_0000_0000_0000
+    }
+}
+
+/// Few different hashes, and both halves the same.
+struct Coarse(FoldedHash);
+
+impl KeyHash for Coarse {
+    fn new(seed: &Seed) -> Self {
+        Self(FoldedHash::new(seed))
+    }
+
+    fn hash(&self, key: FdbKey) -> u64 {
+        let class = (self.0.hash(key) & 7) << 29;
+        class << 32 | class
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Insert(u16, u32),
+    Remove(u16),
+    Get(u16),
+    Replace(Vec<(u16, u32)>),
+    Retain(u32),
+    Quiescent,
+}
+
+/// Small numbers make keys that differ in every part: MAC, low and high bits of the network id.
+fn key(number: u16) -> FdbKey {
+    let number = u64::from(number);
+    FdbKey::new((number % 3) as u32 * 0x01_0001, ((number / 3) << 20) | (number % 2))
+}
+
+fn ops(keys: u16) -> impl Strategy<Value = Vec<Op>> {
+    let value = 0..MISS;
+    let op = prop_oneof![
+        60 => (0..keys, value.clone()).prop_map(|(k, v)| Op::Insert(k, v)),
+        25 => (0..keys).prop_map(Op::Remove),
+        10 => (0..keys).prop_map(Op::Get),
+        1 => vec((0..keys, value), 0..keys as usize).prop_map(Op::Replace),
+        1 => (1u32..5).prop_map(Op::Retain),
+        3 => Just(Op::Quiescent),
+    ];
+    vec(op, 0..600)
+}
+
+fn agree<H: KeyHash>(writer: &FdbWriter<H>, reader: &Reader, model: &HashMap<FdbKey, u32>, keys: u16) {
+    assert_eq!(writer.len(), model.len());
+    let listed: HashMap<FdbKey, u32> = writer.iter().collect();
+    assert_eq!(writer.iter().count(), model.len(), "an entry is listed twice");
+    assert_eq!(&listed, model);
+    let all: Vec<FdbKey> = (0..keys).map(key).collect();
+    let mut values = vec![0; all.len()];
+    writer.fdb().lookup_burst(reader, &all, &mut values);
+    for (key, value) in all.into_iter().zip(values) {
+        let expected = model.get(&key).copied();
+        assert_eq!(value, expected.unwrap_or(MISS), "{key:?} in a burst");
+        assert_eq!(writer.fdb().lookup(reader, key), value, "{key:?} alone");
+        assert_eq!(writer.get(key), expected, "{key:?} by the writer");
+    }
+}
+
+fn run<H: KeyHash>(ops: Vec<Op>, keys: u16, seed: u64) {
+    let domain = Domain::new(1);
+    let mut reader = domain.register("test").unwrap();
+    reader.online();
+    let config = FdbConfig { seed: Some(Seed::fixed(seed)), ..FdbConfig::default() };
+    let (mut writer, fdb) = Fdb::<H>::with_hash(&domain, config);
+    let mut model = HashMap::new();
+    for op in ops {
+        match op {
+            Op::Insert(k, v) => assert_eq!(writer.insert(key(k), v), Ok(model.insert(key(k), v))),
+            Op::Remove(k) => assert_eq!(writer.remove(key(k)), model.remove(&key(k))),
+            Op::Get(k) => {
+                assert_eq!(fdb.lookup(&reader, key(k)), model.get(&key(k)).copied().unwrap_or(MISS))
+            }
+            Op::Replace(entries) => {
+                let entries = entries.into_iter().map(|(k, v)| (key(k), v));
+                writer.replace_all(entries.clone()).unwrap();
+                model = entries.collect();
+            }
+            Op::Retain(divisor) => {
+                writer.retain(|_, v| v % divisor == 0);
+                model.retain(|_, v| *v % divisor == 0);
+            }
+            Op::Quiescent => reader.quiescent(),
+        }
+    }
+    agree(&writer, &reader, &model, keys);
+    let entries = writer.stats().entries;
+    assert_eq!(entries, model.len());
+    reader.quiescent();
+    domain.collect();
+    assert_eq!(domain.pending().items, 0);
+}
+
+/// Miri takes its time: fewer cases there.
+const CASES: u32 = if cfg!(miri) { 3 } else { 96 };
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn folded(ops in ops(300), seed: u64) {
+        run::<FoldedHash>(ops, 300, seed);
+    }
+
+    #[test]
+    fn identity(ops in ops(200), seed: u64) {
+        run::<Identity>(ops, 200, seed);
+    }
+
+    #[test]
+    fn constant(ops in ops(100), seed: u64) {
+        run::<Constant>(ops, 100, seed);
+    }
+
+    #[test]
+    fn coarse(ops in ops(200), seed: u64) {
+        run::<Coarse>(ops, 200, seed);
+    }
+}
+
+#[test]
+fn a_large_table_grows_and_shrinks() {
+    let count: u32 = if cfg!(miri) { 500 } else { 200_000 };
+    let domain = Domain::new(1);
+    let mut reader = domain.register("test").unwrap();
+    reader.online();
+    let (mut writer, fdb) = Fdb::new(&domain, FdbConfig::default());
+    let key = |i: u32| FdbKey::new(i % 5, 0x0200_0000_0000 + u64::from(i));
+    for i in 0..count {
+        assert_eq!(writer.insert(key(i), i), Ok(None));
+        reader.quiescent();
+    }
+    let full = writer.stats();
+    assert_eq!(full.entries, count as usize);
+    assert!(full.grown > 3 && full.load > 0.3, "{full:?}");
+    assert!((0..count).all(|i| fdb.lookup(&reader, key(i)) == i));
+    assert!((count..2 * count).all(|i| fdb.lookup(&reader, key(i)) == MISS));
+    for i in 0..count {
+        assert_eq!(writer.remove(key(i)), Some(i));
+        reader.quiescent();
+    }
+    let empty = writer.stats();
+    assert!(writer.is_empty() && empty.shrunk > 0 && empty.bytes < full.bytes / 10, "{empty:?}");
+    assert_eq!(empty.overflow, 0);
+}
