@@ -41,7 +41,8 @@ const OTHER_PORTS: [u8; 8] = [0x12, 0x35, 0, 80, 0, 8, 0, 0];
 fn tos_and_vlan() {
     let packet4 = ipv4(17, 0, &[], &PORTS);
     let packet6 = ipv6(17, &PORTS);
-    let table: [(&[u16], u16, &[u8], u8, bool); 11] = [
+    type Case<'a> = (&'a [u16], u16, &'a [u8], u8, bool);
+    let table: [Case<'_>; 11] = [
         (&[], 0x0800, &packet4, 0x2e, false),
         (&[0x8100], 0x0800, &packet4, 0x2e, true),
         (&[0x88a8, 0x8100], 0x0800, &packet4, 0x2e, true),
