@@ -74,13 +74,21 @@ const TYPES: &[&str] = &[
 
 /// Known by size and alignment only. `rte_mbuf` is reached by the offsets in the shim's header, as newer releases
 /// nest its fields differently; `rte_arp_*` is packed and aligned at once, which rustc refuses.
-const OPAQUE: &[&str] = &["rte_mbuf", "rte_mempool", "rte_device", "rte_eth_dev", "rte_arp.*", "rte_mbuf_ext_shared_info"];
+const OPAQUE: &[&str] =
+    &["rte_mbuf", "rte_mempool", "rte_device", "rte_eth_dev", "rte_arp.*", "rte_mbuf_ext_shared_info"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=shim/shim.c");
     println!("cargo:rerun-if-changed=shim/shim.h");
-    for name in ["PKG_CONFIG", "PKG_CONFIG_PATH", "PKG_CONFIG_LIBDIR", "PKG_CONFIG_SYSROOT_DIR", "LIBCLANG_PATH", "CC"] {
+    for name in [
+        "PKG_CONFIG",
+        "PKG_CONFIG_PATH",
+        "PKG_CONFIG_LIBDIR",
+        "PKG_CONFIG_SYSROOT_DIR",
+        "LIBCLANG_PATH",
+        "CC",
+    ] {
         println!("cargo:rerun-if-env-changed={name}");
     }
 
@@ -89,7 +97,9 @@ fn main() {
     let cflags = split_flags(&pkg_config("--cflags"));
     link(&split_flags(&pkg_config("--libs")));
 
-    let out = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_else(|| fail("OUT_DIR is not set: run this by cargo")));
+    let out = PathBuf::from(
+        env::var_os("OUT_DIR").unwrap_or_else(|| fail("OUT_DIR is not set: run this by cargo")),
+    );
     compile_shim(&cflags);
     generate_bindings(&cflags, &out.join("bindings.rs"));
 }
@@ -107,7 +117,9 @@ fn pkg_config(what: &str) -> String {
     let program = env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".into());
     let output = match Command::new(&program).args([what, "libdpdk"]).output() {
         Ok(output) => output,
-        Err(e) => fail(&format!("cannot run `{program}`: {e}\ninstall it: apt install pkg-config libdpdk-dev")),
+        Err(e) => {
+            fail(&format!("cannot run `{program}`: {e}\ninstall it: apt install pkg-config libdpdk-dev"))
+        }
     };
     if !output.status.success() {
         fail(&format!(
@@ -175,7 +187,9 @@ fn compile_shim(cflags: &[String]) {
         build.flag(flag);
     }
     if let Err(e) = build.try_compile("weft_dpdk_shim") {
-        fail(&format!("the C shim does not compile: {e}\na C compiler is needed: apt install gcc libdpdk-dev"));
+        fail(&format!(
+            "the C shim does not compile: {e}\na C compiler is needed: apt install gcc libdpdk-dev"
+        ));
     }
 }
 

@@ -1,0 +1,124 @@
+//! DPDK's calls into weft. They are `extern "C"`: a panic inside ends the process instead of unwinding through C.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dpdk_sys as sys;
+
+use super::shared::{Shared, VhostEvent};
+
+/// The table of callbacks in a form that statics can have.
+pub(super) struct Ops(pub(super) sys::rte_vhost_device_ops);
+
+// SAFETY: function pointers and null pointers, which nobody changes.
+unsafe impl Sync for Ops {}
+
+/// Registered once for each port; DPDK keeps the pointer.
+pub(super) static OPS: Ops = Ops(sys::rte_vhost_device_ops {
+    new_device: Some(new_device),
+    destroy_device: Some(destroy_device),
+    vring_state_changed: Some(vring_state_changed),
+    features_changed: Some(features_changed),
+    new_connection: Some(new_connection),
+    destroy_connection: Some(destroy_connection),
+    // SAFETY: the remaining members are optional functions and reserved pointers: null means none.
+    ..unsafe { core::mem::zeroed() }
+});
+
+type Ports = HashMap<CString, Arc<Shared>>;
+
+/// Ports by their socket, as DPDK tells devices apart. Workers do not take this lock, and nobody calls DPDK while holding it.
+static PORTS: Mutex<Option<Ports>> = Mutex::new(None);
+
+fn ports() -> MutexGuard<'static, Option<Ports>> {
+    PORTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Enters a port, so that its callbacks find it. False when there is one of that path.
+pub(super) fn enter(path: CString, shared: &Arc<Shared>) -> bool {
+    let mut ports = ports();
+    let ports = ports.get_or_insert_default();
+    if ports.contains_key(&path) {
+        return false;
+    }
+    ports.insert(path, Arc::clone(shared));
+    true
+}
+
+/// Removes a port whose socket is not registered at DPDK any more.
+pub(super) fn leave(path: &CStr) {
+    if let Some(ports) = ports().as_mut() {
+        ports.remove(path);
+    }
+}
+
+/// The port of a device.
+fn port_of(vid: c_int) -> Option<Arc<Shared>> {
+    // As long as a socket's address can be (sun_path), and librte_vhost's own buffer is.
+    let mut path = [0 as c_char; 4096];
+    // SAFETY: room for as many bytes as the call is told; the result is terminated within them.
+    let path = unsafe {
+        if sys::rte_vhost_get_ifname(vid, path.as_mut_ptr(), path.len()) != 0 {
+            return None;
+        }
+        path[path.len() - 1] = 0;
+        CStr::from_ptr(path.as_ptr())
+    };
+    ports().as_ref()?.get(path).cloned()
+}
+
+unsafe extern "C" fn new_connection(vid: c_int) -> c_int {
+    match port_of(vid) {
+        Some(port) => {
+            port.connected(vid);
+            0
+        }
+        None => -1,
+    }
+}
+
+unsafe extern "C" fn destroy_connection(vid: c_int) {
+    if let Some(port) = port_of(vid) {
+        port.disconnected(vid);
+    }
+}
+
+/// The guest's driver is ready: memory is mapped, features are negotiated, at least one ring is there.
+unsafe extern "C" fn new_device(vid: c_int) -> c_int {
+    let Some(port) = port_of(vid) else { return -1 };
+    let mut features = 0;
+    // SAFETY: a device in its callback, and room for the answer.
+    unsafe { sys::rte_vhost_get_negotiated_features(vid, &mut features) };
+    if !port.publish(vid, features) {
+        return -1;
+    }
+    port.hooks.event(VhostEvent::Connected);
+    0
+}
+
+/// The guest goes: the device is freed when this returns, or set up anew.
+unsafe extern "C" fn destroy_device(vid: c_int) {
+    let Some(port) = port_of(vid) else { return };
+    if port.unpublish(vid) {
+        port.hooks.wait_grace_period();
+        port.hooks.event(VhostEvent::Disconnected);
+    }
+}
+
+/// DPDK holds the device's ring locks here, on which workers may spin: nothing in here may wait.
+unsafe extern "C" fn vring_state_changed(vid: c_int, ring: u16, enable: c_int) -> c_int {
+    if let Some(port) = port_of(vid)
+        && port.ring_changed(vid, ring, enable != 0)
+    {
+        port.hooks.event(VhostEvent::QueueEnabled(ring, enable != 0));
+    }
+    0
+}
+
+unsafe extern "C" fn features_changed(vid: c_int, features: u64) -> c_int {
+    if let Some(port) = port_of(vid) {
+        port.features_changed(vid, features);
+    }
+    0
+}

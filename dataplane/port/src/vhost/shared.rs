@@ -1,0 +1,229 @@
+//! What DPDK's callbacks write and the queues read.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::presence::{Inside, Presence};
+
+/// What happened at a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VhostEvent {
+    /// A guest's driver is ready.
+    Connected,
+    /// The guest left, crashed, or reset its device. It may come back.
+    Disconnected,
+    /// A ring was enabled or disabled: its number at the guest (even: the guest receives, odd: it sends; pair n has
+    /// rings 2n and 2n+1) and whether it is enabled now.
+    QueueEnabled(u16, bool),
+}
+
+/// What the owner of a port does at its events.
+///
+/// Both are called on DPDK's one thread for all guests (or in [`super::VhostPort::close`], on the caller's). A
+/// panic in them ends the process.
+pub trait VhostHooks: Send + Sync {
+    /// Called when a guest has left and no queue of this port is inside a call any more. Returns when no worker
+    /// holds anything that it derived from the guest. Bounded: other guests wait meanwhile.
+    fn wait_grace_period(&self);
+
+    /// Called at each event. Must not block: DPDK holds the guest's ring locks for [`VhostEvent::QueueEnabled`], on
+    /// which workers spin.
+    fn event(&self, event: VhostEvent);
+}
+
+/// State of one ring that both sides look at. Written by callbacks, read by the ring's owner.
+#[derive(Debug, Default)]
+struct Ring {
+    enabled: AtomicBool,
+    /// Raised whenever the ring may have been set up anew.
+    epoch: AtomicU32,
+}
+
+/// State of one port. Read by the owners of its queues at every burst, written at events only.
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
+    pub(super) hooks: Arc<dyn VhostHooks>,
+    /// The device of the guest that is connected and ready, or -1.
+    vid: AtomicI32,
+    /// Feature word that was negotiated with it.
+    features: AtomicU64,
+    /// Bit n: ring n beyond those that the port has was enabled by the guest.
+    rings: Box<[Ring]>,
+    /// Rings enabled by the guest that the port does not have.
+    unserved: AtomicU32,
+    presence: Presence,
+    /// For [`Shared::with_device`], whose slot has one user at a time.
+    control: Mutex<()>,
+    /// Every connection at the socket, for callbacks only. There may be two when a guest restarts quickly.
+    connections: Mutex<Vec<Connection>>,
+}
+
+/// One connection and the rings that it has enabled, ready or not.
+struct Connection {
+    vid: i32,
+    enabled: Vec<bool>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "vhost-user port {} (device {})", self.path.display(), self.vid.load(Ordering::Relaxed))
+    }
+}
+
+impl Shared {
+    pub(super) fn new(path: PathBuf, queue_pairs: u16, hooks: Arc<dyn VhostHooks>) -> Self {
+        let rings = usize::from(queue_pairs) * 2;
+        Self {
+            path,
+            hooks,
+            vid: AtomicI32::new(-1),
+            features: AtomicU64::new(0),
+            rings: (0..rings).map(|_| Ring::default()).collect(),
+            unserved: AtomicU32::new(0),
+            // One slot for each ring's owner, and the last one for control.
+            presence: Presence::new(rings + 1),
+            control: Mutex::new(()),
+            connections: Mutex::new(Vec::new()),
+        }
+    }
+
+    // ---- queue owners
+
+    /// The device's id while the returned guard lives, if there is a guest that has this ring enabled. The caller
+    /// owns the ring's queue.
+    #[inline(always)]
+    pub(super) fn enter(&self, ring: u16) -> Option<(i32, Inside<'_>)> {
+        // A first look without the barrier: nothing is used before the second one below.
+        if !self.ready(ring) {
+            return None;
+        }
+        let inside = self.presence.enter(usize::from(ring));
+        // Acquire: pairs with the Release in `publish`, so that the device is set up for us.
+        let vid = self.vid.load(Ordering::Acquire);
+        (vid >= 0).then_some((vid, inside))
+    }
+
+    /// A hint: true when a guest is there and has this ring enabled.
+    #[inline(always)]
+    pub(super) fn ready(&self, ring: u16) -> bool {
+        self.vid.load(Ordering::Relaxed) >= 0 && self.rings[usize::from(ring)].enabled.load(Ordering::Relaxed)
+    }
+
+    /// Changes whenever the ring may have been set up anew.
+    #[inline(always)]
+    pub(super) fn epoch(&self, ring: u16) -> u32 {
+        // Acquire: pairs with the Release in `set_ring`.
+        self.rings[usize::from(ring)].epoch.load(Ordering::Acquire)
+    }
+
+    // ---- control
+
+    /// Calls `f` with the device's id, if a guest is connected; the device does not go away meanwhile.
+    pub(super) fn with_device<R>(&self, f: impl FnOnce(i32) -> R) -> Option<R> {
+        let _one = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let _inside = self.presence.enter(self.rings.len());
+        let vid = self.vid.load(Ordering::Acquire);
+        (vid >= 0).then(|| f(vid))
+    }
+
+    pub(super) fn features(&self) -> u64 {
+        self.features.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn rings(&self) -> u16 {
+        self.rings.len() as u16
+    }
+
+    pub(super) fn unserved(&self) -> u32 {
+        self.unserved.load(Ordering::Relaxed)
+    }
+
+    // ---- callbacks: DPDK's thread for messages, or the one that closes the port
+
+    fn connections(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn connected(&self, vid: i32) {
+        let mut connections = self.connections();
+        connections.retain(|c| c.vid != vid);
+        connections.push(Connection { vid, enabled: Vec::new() });
+    }
+
+    pub(super) fn disconnected(&self, vid: i32) {
+        self.connections().retain(|c| c.vid != vid);
+    }
+
+    /// Makes a ready device the port's. False when another guest has the port.
+    pub(super) fn publish(&self, vid: i32, features: u64) -> bool {
+        let current = self.vid.load(Ordering::Relaxed);
+        if current >= 0 && current != vid {
+            return false;
+        }
+        {
+            let connections = self.connections();
+            let enabled = connections.iter().find(|c| c.vid == vid).map_or(&[][..], |c| &c.enabled);
+            for (i, _) in self.rings.iter().enumerate() {
+                self.set_ring(i, enabled.get(i).copied().unwrap_or(false));
+            }
+            self.count_unserved(enabled);
+        }
+        self.features.store(features, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `enter`; device and rings are seen as set up by whoever sees the id.
+        self.vid.store(vid, Ordering::Release);
+        true
+    }
+
+    /// Takes the device from the port and waits until nobody uses it. False if it was not the port's.
+    pub(super) fn unpublish(&self, vid: i32) -> bool {
+        if self.vid.compare_exchange(vid, -1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            return false;
+        }
+        self.presence.wait();
+        for i in 0..self.rings.len() {
+            self.rings[i].enabled.store(false, Ordering::Relaxed);
+        }
+        self.features.store(0, Ordering::Relaxed);
+        self.unserved.store(0, Ordering::Relaxed);
+        true
+    }
+
+    /// Notes a ring's state. True if the port's guest is meant and the port has the ring.
+    pub(super) fn ring_changed(&self, vid: i32, ring: u16, enabled: bool) -> bool {
+        let ring = usize::from(ring);
+        let mut connections = self.connections();
+        let Some(connection) = connections.iter_mut().find(|c| c.vid == vid) else { return false };
+        if connection.enabled.len() <= ring {
+            connection.enabled.resize(ring + 1, false);
+        }
+        connection.enabled[ring] = enabled;
+        if self.vid.load(Ordering::Relaxed) != vid {
+            return false;
+        }
+        self.count_unserved(&connection.enabled);
+        if ring < self.rings.len() {
+            self.set_ring(ring, enabled);
+        }
+        ring < self.rings.len()
+    }
+
+    pub(super) fn features_changed(&self, vid: i32, features: u64) {
+        if self.vid.load(Ordering::Relaxed) == vid {
+            self.features.store(features, Ordering::Relaxed);
+        }
+    }
+
+    fn set_ring(&self, ring: usize, enabled: bool) {
+        let ring = &self.rings[ring];
+        // The epoch first: an owner that sees the ring enabled also sees that it is new (Release/Acquire on epoch
+        // is enough as a late look only delays the owner's set-up by a burst).
+        ring.epoch.fetch_add(1, Ordering::Release);
+        ring.enabled.store(enabled, Ordering::Relaxed);
+    }
+
+    fn count_unserved(&self, enabled: &[bool]) {
+        let n = enabled.iter().skip(self.rings.len()).filter(|e| **e).count();
+        self.unserved.store(n as u32, Ordering::Relaxed);
+    }
+}
