@@ -97,9 +97,9 @@ class Guest:
             "-machine", "pc,accel=tcg", "-smp", str(max(1, queues)), "-m", f"{memory_mb}M",
             "-object", f"memory-backend-memfd,id=ram,size={memory_mb}M,share=on", "-numa", "node,memdev=ram",
             "-kernel", str(image), "-initrd", str(initramfs.build()), "-append", " ".join(words),
+            "-chardev", f"socket,id=tty,path={self._serial_path},server=on,wait=off",
             "-chardev", chardev, "-netdev", f"vhost-user,id=net0,chardev=vhost{multiqueue}", "-device", device,
-            "-serial", f"file:{lab.path(name + '-console.log')}",
-            "-chardev", f"socket,id=tty,path={self._serial_path},server=on,wait=off", "-serial", "chardev:tty",
+            "-serial", f"file:{lab.path(name + '-console.log')}", "-serial", "chardev:tty",
             "-qmp", f"unix:{self._qmp_path},server=on,wait=off",
         ]
         self._cpus = cpus
@@ -115,12 +115,13 @@ class Guest:
             path.unlink(missing_ok=True)
         self.close_lines()
         self.proc = self.lab.spawn(self.argv, name=f"qemu-{self.name}", cpus=self._cpus)
+        # At once: what the guest says while nobody is connected would be lost.
+        self._line = self._open(self._serial_path, 10)
 
     def wait_ready(self, timeout: float = 60) -> float:
         """Waits until the guest's command loop runs; returns how long this call took."""
         start = time.monotonic()
-        if self._line is None:
-            self._line = self._open(self._serial_path, timeout)
+        assert self._line is not None
         while True:
             left = start + timeout - time.monotonic()
             self.proc.check()
@@ -143,9 +144,7 @@ class Guest:
 
     def run(self, command: str, *, check: bool = True, timeout: float = 30) -> Answer:
         """Runs a shell command in the guest."""
-        if self._line is None:
-            self.wait_ready()
-        assert self._line is not None
+        assert self._line is not None, f"guest {self.name} is not running"
         self._id += 1
         self._line.send(f"{self._id} {base64.b64encode(command.encode()).decode()}")
         end = time.monotonic() + timeout

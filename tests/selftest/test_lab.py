@@ -106,6 +106,7 @@ def test_sequence_generator_sees_every_packet_and_every_loss(lab: Lab) -> None:
         assert (done.lost, done.flows[0].misordered, done.misdelivered) == (0, 0, 0)
         assert done.flows[0].sent > 5_000
         back_end.stop_forwarding()
+        back_end.start("rxonly")
         generator.start()
         wait_for(lambda: generator.stats().flows[0].sent > done.flows[0].sent + 500, 10, "the generator sends")
         assert generator.stop().lost > 0
