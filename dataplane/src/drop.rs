@@ -42,7 +42,6 @@ drop_reasons! {
 
     // Tunnel packets from the underlay.
     NotOurMac, "not-our-mac", "A unicast frame on the uplink was addressed to another MAC.";
-    OuterVlan, "outer-vlan", "An 802.1Q-tagged frame arrived on the uplink, which is untagged.";
     OuterBadIpHeader, "outer-bad-ip-header", "The outer IPv4 header was malformed.";
     OuterBadIpChecksum, "outer-bad-ip-checksum", "The outer IPv4 header checksum was wrong.";
     OuterBadIpLength, "outer-bad-ip-length", "The outer IPv4 length did not agree with the bytes received.";

@@ -1,1 +1,18 @@
-//! Worker loop, packet path, stages, counters and the underlay's slow path
+//! The packet path of weft: workers, stages, counters, and the underlay's slow path.
+//!
+//! Start reading at [`path`], which lists what happens to a burst in order, and at [`worker`], which runs it.
+#![deny(unsafe_code)]
+
+pub mod counters;
+pub mod drop;
+pub mod forwarding;
+pub mod path;
+mod stage;
+pub mod tx;
+pub mod underlay;
+pub mod worker;
+
+/// Port slots: 1,024 ports for VMs, and room for uplinks.
+pub const MAX_PORTS: usize = 1056;
+/// Remote VTEP slots.
+pub const MAX_VTEPS: usize = 16384;

@@ -1,0 +1,105 @@
+//! The packet path, in order. Each line below is one stage; each stage is one file in `stage/`.
+//!
+//! | step | from a local port | from the uplink |
+//! |---|---|---|
+//! | 1 | receive burst | receive burst |
+//! | 2 | [`admit`](crate::stage::admit): port to bridge domain | [`decap`](crate::stage::decap): outer headers, VNI, VTEP to bridge domain |
+//! | 3 | [`lookup`](crate::stage::lookup): (network, MAC) to next hop, whole burst at once | the same |
+//! | 4 | [`dispatch`](crate::stage::dispatch): deliver, encapsulate or flood | deliver or flood, never back to a tunnel |
+//! | 5 | [`tx`](crate::tx): stage, hand off, send | the same |
+//!
+//! Everything works on one burst on the stack or in the worker's scratch: no allocation, lock, system call or log.
+
+use crate::counters::ThreadCounters;
+use crate::forwarding::{Forwarding, Tables};
+use crate::stage::{admit, decap, dispatch, lookup};
+use crate::tx::TxSet;
+use crate::underlay::punt::PuntTx;
+use arrayvec::ArrayVec;
+use std::sync::Arc;
+use weft_port::{Burst, Mbuf, Mempool};
+use weft_tables::fdb::FdbKey;
+use weft_tables::qsbr::Reader;
+
+/// Most packets in one burst.
+pub(crate) const MAX_BURST: usize = 64;
+
+/// What a round reads: one consistent view, held until the worker reports a quiescent state.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'r> {
+    pub fwd: &'r Forwarding,
+    pub tables: &'r Tables,
+    pub reader: &'r Reader,
+    pub worker: usize,
+}
+
+/// What a worker owns and writes while it moves packets.
+pub(crate) struct Lane {
+    pub tx: TxSet,
+    pub counters: Arc<ThreadCounters>,
+    pub pool: Mempool,
+    pub punt: PuntTx,
+    /// Next IPv4 identification for outer packets that may be fragmented.
+    pub ip_id: u16,
+    pub scratch: Scratch,
+}
+
+/// A burst as a struct of arrays: entry `i` of each belongs to packet `i`.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub pkts: ArrayVec<Mbuf, MAX_BURST>,
+    /// Index into `Tables::bds`.
+    pub bds: ArrayVec<u32, MAX_BURST>,
+    pub keys: ArrayVec<FdbKey, MAX_BURST>,
+}
+
+impl Scratch {
+    #[inline]
+    pub fn push(&mut self, m: Mbuf, bd: u32, key: FdbKey) {
+        if !self.pkts.is_full() {
+            self.pkts.push(m);
+            self.bds.push(bd);
+            self.keys.push(key);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.pkts.clear();
+        self.bds.clear();
+        self.keys.clear();
+    }
+}
+
+/// Where a burst came in.
+#[derive(Clone, Copy)]
+pub(crate) struct Ingress {
+    pub slot: u16,
+    /// From a tunnel: split horizon applies.
+    pub tunnel: bool,
+}
+
+/// Runs a burst that was received from any port; empties `burst`.
+#[inline]
+pub(crate) fn run(v: View<'_>, lane: &mut Lane, slot: u16, burst: &mut Burst) {
+    let port = lane.counters.port(slot);
+    port.rx_packets.add(burst.len() as u64);
+    port.rx_bytes.add(burst.iter().map(|m| u64::from(m.pkt_len())).sum());
+
+    let mut work = std::mem::take(&mut lane.scratch);
+    let ingress = match &v.tables.uplink {
+        Some(up) if up.slot == slot => {
+            decap::decap(v, lane, up, burst, &mut work);
+            Ingress { slot, tunnel: true }
+        }
+        _ => {
+            admit::admit(v, lane, slot, burst, &mut work);
+            Ingress { slot, tunnel: false }
+        }
+    };
+    if !work.pkts.is_empty() {
+        let hops = lookup::lookup(v, &work);
+        dispatch::dispatch(v, lane, ingress, &mut work, &hops);
+    }
+    work.clear();
+    lane.scratch = work;
+}

@@ -1,0 +1,77 @@
+//! Encapsulation: the VTEP's ready-made outer headers, written in front of the frame and patched.
+
+use crate::drop::DropReason;
+use crate::forwarding::Bd;
+use crate::path::{Lane, View};
+use crate::underlay::punt::{Punt, Ring};
+use weft_port::Mbuf;
+use weft_wire::{InnerInfo, Template, Vni};
+
+/// What became of a packet.
+pub(crate) enum Outcome {
+    /// Encapsulated; send it out of the uplink.
+    Ready(Mbuf),
+    /// Dropped and counted, or waiting for the next hop's MAC.
+    Done,
+}
+
+/// Encapsulates `m` for a VTEP slot; `src` is the slot where drops are counted.
+#[inline]
+pub(crate) fn encap(v: View<'_>, lane: &mut Lane, src: u16, bd: &Bd, vtep: u16, m: Mbuf) -> Outcome {
+    let drop = |lane: &mut Lane, reason| {
+        lane.counters.dropped(src, reason, 1);
+        Outcome::Done
+    };
+    let Some(hop) = v.fwd.vteps.get(u32::from(vtep), v.reader) else {
+        return drop(lane, DropReason::NextHopGone);
+    };
+    let Some(vni) = bd.vni else { return drop(lane, DropReason::NoVni) };
+    let info = weft_wire::inspect(m.data());
+    if info.vlan && hop.vxlan && !bd.keep_inner_vlan {
+        return drop(lane, DropReason::InnerVlan);
+    }
+    let Some(template) = &hop.template else {
+        let waiting = Punt::Hold { mbuf: m, vtep, network: bd.network, src };
+        if lane.punt.push(Ring::Hold, waiting).is_err() {
+            return drop(lane, DropReason::PuntFull);
+        }
+        return Outcome::Done;
+    };
+    let limit = v.tables.uplink.as_ref().map_or(0, |u| u.max_frame);
+    if m.pkt_len() as usize + template.len() > limit as usize {
+        return drop(lane, DropReason::ExceedsUnderlayMtu);
+    }
+    let id = if hop.may_fragment {
+        lane.ip_id = lane.ip_id.wrapping_add(1);
+        lane.ip_id
+    } else {
+        0
+    };
+    match prepend(lane, template, m, vni, &info, id) {
+        Ok(m) => Outcome::Ready(m),
+        Err(reason) => drop(lane, reason),
+    }
+}
+
+/// Writes the outer headers into the headroom or, if that is used up or shared, in front of a copy.
+#[inline]
+fn prepend(
+    lane: &Lane,
+    t: &Template,
+    mut m: Mbuf,
+    vni: Vni,
+    info: &InnerInfo,
+    id: u16,
+) -> Result<Mbuf, DropReason> {
+    // The caller has compared the length with the uplink's MTU, which is 16 bits.
+    let inner = u16::try_from(m.pkt_len()).map_err(|_| DropReason::ExceedsUnderlayMtu)?;
+    let write =
+        |m: &mut Mbuf| m.prepend(t.len()).is_some_and(|out| t.write_with_id(out, inner, vni, info, id));
+    if !write(&mut m) {
+        m = lane.pool.copy(&m).ok_or(DropReason::NoMbuf)?;
+        if !write(&mut m) {
+            return Err(DropReason::NoHeadroom);
+        }
+    }
+    Ok(m)
+}

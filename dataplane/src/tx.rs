@@ -1,0 +1,291 @@
+//! Transmit staging and the hand-off between workers.
+//!
+//! Packets for a queue that this worker owns gather in a [`Stage`] and leave once a round in one burst. Packets for a
+//! queue of another worker go over a single-producer single-consumer ring to its owner, so every queue has one user and
+//! needs no lock, and packets of a flow, which all take one ring, keep their order.
+//!
+//! A queue that is full keeps what it did not take staged for the next rounds. When the stage itself is full, the
+//! packet that dies is one of the source that holds the most places (longest-queue drop): a port that floods a shared
+//! queue loses its own packets before it costs a neighbour one.
+
+use crate::counters::ThreadCounters;
+use crate::drop::DropReason;
+use crate::forwarding::{MAX_QUEUES, TxRoute, TxqId};
+use crate::{MAX_PORTS, forwarding::PortEntry};
+use arrayvec::ArrayVec;
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
+use weft_port::{Mbuf, TxQueue};
+
+/// Packets that a stage holds.
+const STAGE: usize = 128;
+/// How long a queue may take nothing before what is staged for it is dropped, in microseconds.
+const STUCK_US: u64 = 1000;
+/// Packets that a hand-off ring holds.
+const HANDOFF: usize = 512;
+/// Marks a queue that this worker does not own.
+const NOT_OURS: u16 = u16::MAX;
+
+/// A packet on its way to the worker that owns its queue.
+#[derive(Debug)]
+pub struct Parcel {
+    mbuf: Mbuf,
+    txq: TxqId,
+    generation: u16,
+    src: u16,
+}
+
+/// The ring ends of one worker: to every worker, and from every worker.
+pub struct HandoffEnds {
+    /// By destination worker; `None` for itself.
+    pub to: Vec<Option<Producer<Parcel>>>,
+    /// From every other worker.
+    pub from: Vec<Consumer<Parcel>>,
+}
+
+/// Makes the rings between `workers` workers: one for each ordered pair.
+pub fn handoff_mesh(workers: usize) -> Vec<HandoffEnds> {
+    let mut ends: Vec<HandoffEnds> =
+        (0..workers).map(|_| HandoffEnds { to: Vec::new(), from: Vec::new() }).collect();
+    for from in 0..workers {
+        for to in 0..workers {
+            if from == to {
+                ends[from].to.push(None);
+            } else {
+                let (p, c) = RingBuffer::new(HANDOFF);
+                ends[from].to.push(Some(p));
+                ends[to].from.push(c);
+            }
+        }
+    }
+    ends
+}
+
+/// Mbufs that the rings of a mesh can hold at most, for the packet pool's reservation.
+pub fn handoff_bound(workers: usize) -> usize {
+    workers * workers.saturating_sub(1) * HANDOFF
+}
+
+/// Mbufs that a transmit queue's stage can hold at most.
+pub const STAGE_BOUND: usize = STAGE;
+
+#[derive(Clone, Copy)]
+struct Meta {
+    len: u32,
+    src: u16,
+}
+
+/// What waits for one transmit queue.
+struct Stage {
+    queue: TxQueue,
+    txq: TxqId,
+    generation: u16,
+    dirty: bool,
+    /// TSC of the first flush of a row that sent nothing; 0 when the last one sent something.
+    stuck_since: u64,
+    pkts: ArrayVec<Mbuf, STAGE>,
+    meta: ArrayVec<Meta, STAGE>,
+}
+
+impl Stage {
+    /// Sends what the queue takes; drops the rest if the queue has taken nothing for too long.
+    fn flush(&mut self, c: &ThreadCounters, now: u64, stuck_limit: u64) {
+        let sent = self.queue.tx_burst(&mut self.pkts);
+        if sent > 0 {
+            let bytes: u64 = self.meta[..sent].iter().map(|m| u64::from(m.len)).sum();
+            let port = c.port(self.txq.slot());
+            port.tx_packets.add(sent as u64);
+            port.tx_bytes.add(bytes);
+            self.meta.drain(..sent);
+            self.stuck_since = 0;
+        } else if self.stuck_since == 0 {
+            self.stuck_since = now;
+        } else if now.wrapping_sub(self.stuck_since) > stuck_limit {
+            self.discard(c, DropReason::TxQueueFull);
+        }
+    }
+
+    fn discard(&mut self, c: &ThreadCounters, reason: DropReason) {
+        for m in &self.meta {
+            c.dropped(m.src, reason, 1);
+        }
+        self.meta.clear();
+        self.pkts.clear();
+        self.stuck_since = 0;
+    }
+
+    /// Makes room in a full stage at the cost of the source that holds most of it. Returns whether a place is free
+    /// now; if not, `src` itself holds the most and its new packet is the one to drop.
+    fn evict(&mut self, c: &ThreadCounters, src: u16) -> bool {
+        let held = |s: u16| self.meta.iter().filter(|m| m.src == s).count();
+        let (mut worst, mut most) = (src, held(src) + 1);
+        for i in 0..self.meta.len() {
+            let s = self.meta[i].src;
+            if s != worst {
+                let n = held(s);
+                if n > most {
+                    (worst, most) = (s, n);
+                }
+            }
+        }
+        if worst == src {
+            return false;
+        }
+        let Some(last) = self.meta.iter().rposition(|m| m.src == worst) else { return false };
+        self.meta.remove(last);
+        self.pkts.remove(last);
+        c.dropped(worst, DropReason::TxQueueFull, 1);
+        true
+    }
+}
+
+/// All transmit state of one worker.
+pub struct TxSet {
+    /// Queue to index into `stages`.
+    owned: Box<[u16]>,
+    stages: Vec<Stage>,
+    /// Indices of stages that hold packets.
+    dirty: Vec<u16>,
+    handoff: Vec<Option<Producer<Parcel>>>,
+    /// TSC at the start of the round.
+    pub now: u64,
+    stuck_limit: u64,
+}
+
+impl TxSet {
+    /// `handoff`: by destination worker. `tsc_hz`: of [`weft_port::tsc`].
+    pub fn new(handoff: Vec<Option<Producer<Parcel>>>, tsc_hz: u64) -> Self {
+        Self {
+            owned: vec![NOT_OURS; MAX_PORTS * MAX_QUEUES].into(),
+            stages: Vec::with_capacity(MAX_PORTS),
+            dirty: Vec::with_capacity(MAX_PORTS * MAX_QUEUES),
+            handoff,
+            now: 0,
+            stuck_limit: tsc_hz / 1_000_000 * STUCK_US,
+        }
+    }
+
+    /// Takes over a queue. A control operation, not on the packet path.
+    pub fn add(&mut self, txq: TxqId, generation: u16, queue: TxQueue) {
+        self.owned[txq.index()] = self.stages.len() as u16;
+        self.stages.push(Stage {
+            queue,
+            txq,
+            generation,
+            dirty: false,
+            stuck_since: 0,
+            pkts: ArrayVec::new(),
+            meta: ArrayVec::new(),
+        });
+    }
+
+    /// Gives back every queue of a slot; what was staged for them is dropped with `port-gone`.
+    pub fn remove(&mut self, c: &ThreadCounters, slot: u16, back: &mut Vec<(TxqId, TxQueue)>) {
+        let mut i = 0;
+        while i < self.stages.len() {
+            if self.stages[i].txq.slot() == slot {
+                let mut s = self.stages.swap_remove(i);
+                s.discard(c, DropReason::PortGone);
+                self.owned[s.txq.index()] = NOT_OURS;
+                back.push((s.txq, s.queue));
+            } else {
+                i += 1;
+            }
+        }
+        self.dirty.clear();
+        for (i, s) in self.stages.iter_mut().enumerate() {
+            self.owned[s.txq.index()] = i as u16;
+            s.dirty = !s.pkts.is_empty();
+            if s.dirty {
+                self.dirty.push(i as u16);
+            }
+        }
+    }
+
+    /// Sends a packet to a port by a route. `src`: the slot that it came from, where a drop is counted. `pick`: any
+    /// number that is the same for all packets of a flow; asked for only if there is a choice of queues.
+    #[inline]
+    pub fn send(
+        &mut self,
+        c: &ThreadCounters,
+        port: &PortEntry,
+        route: &TxRoute,
+        mbuf: Mbuf,
+        src: u16,
+        pick: impl FnOnce(&Mbuf) -> u32,
+    ) {
+        let txq = match route.queues.as_slice() {
+            [] => return c.dropped(src, DropReason::PortNotReady, 1),
+            [only] => *only,
+            many => many[pick(&mbuf) as usize % many.len()],
+        };
+        let at = self.owned[txq.index()];
+        if at == NOT_OURS {
+            self.hand_off(c, route.owner, Parcel { mbuf, txq, generation: port.generation, src });
+        } else {
+            self.stage(c, usize::from(at), port.generation, mbuf, src);
+        }
+    }
+
+    fn hand_off(&mut self, c: &ThreadCounters, owner: u16, parcel: Parcel) {
+        match self.handoff.get_mut(usize::from(owner)) {
+            Some(Some(ring)) => {
+                if let Err(PushError::Full(p)) = ring.push(parcel) {
+                    c.dropped(p.src, DropReason::HandoffFull, 1);
+                }
+            }
+            // The queue was this worker's own and is gone: a removal is under way.
+            _ => c.dropped(parcel.src, DropReason::PortGone, 1),
+        }
+    }
+
+    /// Accepts a packet from another worker.
+    pub fn accept(&mut self, c: &ThreadCounters, p: Parcel) {
+        match self.owned[p.txq.index()] {
+            NOT_OURS => c.dropped(p.src, DropReason::PortGone, 1),
+            at => self.stage(c, usize::from(at), p.generation, p.mbuf, p.src),
+        }
+    }
+
+    #[inline]
+    fn stage(&mut self, c: &ThreadCounters, at: usize, generation: u16, mbuf: Mbuf, src: u16) {
+        let s = &mut self.stages[at];
+        if s.generation != generation {
+            return c.dropped(src, DropReason::PortGone, 1);
+        }
+        if s.pkts.is_full() {
+            s.flush(c, self.now, self.stuck_limit);
+            if s.pkts.is_full() && !s.evict(c, src) {
+                return c.dropped(src, DropReason::TxQueueFull, 1);
+            }
+        }
+        s.meta.push(Meta { len: mbuf.pkt_len(), src });
+        s.pkts.push(mbuf);
+        if !s.dirty {
+            s.dirty = true;
+            self.dirty.push(at as u16);
+        }
+    }
+
+    /// Sends everything staged that the queues take. Returns how many packets are still staged.
+    pub fn flush(&mut self, c: &ThreadCounters) -> usize {
+        let mut left = 0;
+        let mut i = 0;
+        while i < self.dirty.len() {
+            let s = &mut self.stages[usize::from(self.dirty[i])];
+            s.flush(c, self.now, self.stuck_limit);
+            if s.pkts.is_empty() {
+                s.dirty = false;
+                self.dirty.swap_remove(i);
+            } else {
+                left += s.pkts.len();
+                i += 1;
+            }
+        }
+        left
+    }
+
+    /// Whether this worker owns any queue of the slot.
+    pub fn owns(&self, slot: u16) -> bool {
+        self.stages.iter().any(|s| s.txq.slot() == slot)
+    }
+}
