@@ -1,7 +1,24 @@
 //! The API: gRPC over a Unix socket.
+//!
+//! [`Server`] owns the socket and answers requests by asking a [`Backend`], whose methods speak in the plain types
+//! of [`crate::model`] and [`crate::status`]; [`convert`] translates between those and the wire's.
 
 mod backend;
+mod client;
+mod convert;
 mod error;
+mod server;
+mod service;
+mod socket;
+
+/// Messages, client and server as generated from `weft.proto`.
+#[allow(missing_docs, clippy::all)]
+pub mod proto {
+    tonic::include_proto!("weft.v1");
+}
 
 pub use backend::{ApiResult, Backend, FdbKey};
+//pub use client::{Client, ConnectError};
 pub use error::{ApiError, ErrorKind};
+//pub use server::{Server, ServerHandle};
+//pub use socket::SocketError;

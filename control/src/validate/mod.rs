@@ -6,6 +6,7 @@
 
 mod fdb;
 mod objects;
+pub mod range;
 mod settings;
 
 use std::fmt;
@@ -180,9 +181,9 @@ impl Subject<'_> {
         }
     }
 
-    fn check_range(&mut self, field: &'static str, value: u64, from: u64, to: u64) {
-        if value < from || value > to {
-            self.report(field, format!("{field} = {value} is out of range"), format!("allowed: {from} to {to}"));
+    fn check_range(&mut self, field: &'static str, value: u64, range: &range::Range) {
+        if let Some((message, hint)) = range::check(field, value, range) {
+            self.report(field, message, hint);
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::settings::{MTU_RANGE, check_host_address};
-use super::{ObjectKind, Sink, suggest};
+use super::settings::check_host_address;
+use super::{ObjectKind, Sink, range, suggest};
 use crate::model::{Model, PortKind};
 
 pub(super) fn check(model: &Model, sink: &mut Sink) {
@@ -29,7 +29,10 @@ fn check_vteps(model: &Model, sink: &mut Sink) {
         if let Some(first) = addresses.insert((vtep.address, vtep.encap), &vtep.name) {
             s.report(
                 "address",
-                format!("vtep \"{first}\" has the address {} and the encapsulation {} too", vtep.address, vtep.encap),
+                format!(
+                    "vtep \"{first}\" has the address {} and the encapsulation {} too",
+                    vtep.address, vtep.encap
+                ),
                 "a received packet could not be told apart: use one vtep for both",
             );
         }
@@ -54,16 +57,22 @@ fn check_vteps(model: &Model, sink: &mut Sink) {
                         "set the uplink's gateway, or correct the address",
                     );
                 }
-            } else if net.prefix_len() < 31 && (vtep.address == net.network() || vtep.address == net.broadcast()) {
+            } else if net.prefix_len() < 31
+                && (vtep.address == net.network() || vtep.address == net.broadcast())
+            {
                 s.report(
                     "address",
-                    format!("address {} is the network or broadcast address of {}", vtep.address, net.trunc()),
+                    format!(
+                        "address {} is the network or broadcast address of {}",
+                        vtep.address,
+                        net.trunc()
+                    ),
                     "give the unicast address of one host",
                 );
             }
         }
-        if vtep.port == Some(0) {
-            s.report("port", "port = 0 is out of range", "allowed: 1 to 65535");
+        if let Some(port) = vtep.port {
+            s.check_range("port", port.into(), &range::UDP_PORT);
         }
     }
 }
@@ -155,7 +164,7 @@ fn check_ports(model: &Model, sink: &mut Sink) {
             let hint = suggest(&port.bd, "bd", bds.iter().copied());
             s.report("bd", format!("there is no bd \"{}\"", port.bd), hint);
         }
-        s.check_range("queues", port.kind.queues().into(), 1, PortKind::MAX_QUEUES.into());
+        s.check_range("queues", port.kind.queues().into(), &range::PORT_QUEUES);
         match &port.kind {
             PortKind::VhostUser { socket, .. } => {
                 s.check_socket_path("socket", socket);
@@ -187,7 +196,7 @@ fn check_ports(model: &Model, sink: &mut Sink) {
                 } else {
                     devices.insert(device_id(device), format!("port \"{}\"", port.name));
                 }
-                s.check_range("mtu", (*mtu).into(), MTU_RANGE.0, MTU_RANGE.1);
+                s.check_range("mtu", (*mtu).into(), &range::MTU);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::{ObjectKind, Sink, Subject};
+use super::{ObjectKind, Sink, Subject, range};
 use crate::cores::MAX_CORE;
 use crate::model::{Dscp, Model, Settings, Uplink};
 
@@ -18,19 +18,16 @@ const OWN_EAL_OPTIONS: [(&str, &str); 8] = [
     ("--proc-type", "nothing: weftd is always the primary process"),
 ];
 
-/// IP MTUs: the least that every IPv4 host must take, and what the largest common NICs do.
-pub(super) const MTU_RANGE: (u64, u64) = (576, 9600);
-
 pub(super) fn check(model: &Model, sink: &mut Sink) {
     let Settings { daemon, dpdk, workers, tunnel, uplinks } = &model.settings;
 
     sink.subject(ObjectKind::Daemon, 0, "").check_socket_path("socket", &daemon.socket);
 
     let mut s = sink.subject(ObjectKind::Dpdk, 0, "");
-    s.check_range("memory_mb", dpdk.memory_mb.into(), 64, 1 << 20);
+    s.check_range("memory_mb", dpdk.memory_mb.into(), &range::MEMORY_MB);
     s.check_name("file_prefix", &dpdk.file_prefix);
     if dpdk.mbufs != 0 {
-        s.check_range("mbufs", dpdk.mbufs.into(), 1024, 1 << 24);
+        s.check_range("mbufs", dpdk.mbufs.into(), &range::MBUFS);
     }
     for (i, arg) in dpdk.extra_args.iter().enumerate() {
         let option = arg.split('=').next().unwrap_or_default();
@@ -63,8 +60,8 @@ pub(super) fn check(model: &Model, sink: &mut Sink) {
     }
 
     let mut s = sink.subject(ObjectKind::Tunnel, 0, "");
-    s.check_range("vxlan_port", tunnel.vxlan_port.into(), 1, 65535);
-    s.check_range("geneve_port", tunnel.geneve_port.into(), 1, 65535);
+    s.check_range("vxlan_port", tunnel.vxlan_port.into(), &range::UDP_PORT);
+    s.check_range("geneve_port", tunnel.geneve_port.into(), &range::UDP_PORT);
     if tunnel.vxlan_port == tunnel.geneve_port && tunnel.vxlan_port != 0 {
         s.report(
             "geneve_port",
@@ -72,9 +69,9 @@ pub(super) fn check(model: &Model, sink: &mut Sink) {
             "a packet's destination port tells which it is: give them different ports",
         );
     }
-    s.check_range("ttl", tunnel.ttl.into(), 1, 255);
+    s.check_range("ttl", tunnel.ttl.into(), &range::TTL);
     if let Dscp::Fixed(dscp) = tunnel.dscp {
-        s.check_range("dscp", dscp.into(), 0, 63);
+        s.check_range("dscp", dscp.into(), &range::DSCP);
     }
 
     match uplinks.len() {
@@ -112,7 +109,11 @@ fn check_uplink(s: &mut Subject<'_>, uplink: &Uplink) {
     check_host_address(s, "address", own);
     let prefix = uplink.address.prefix_len();
     if prefix == 0 {
-        s.report("address", "a prefix length of 0 puts the whole world on this link", "write for example /24");
+        s.report(
+            "address",
+            "a prefix length of 0 puts the whole world on this link",
+            "write for example /24",
+        );
     } else if prefix < 31 {
         if own == uplink.address.network() {
             s.report("address", format!("{own} is the network's own address, no host's"), "");
@@ -136,9 +137,9 @@ fn check_uplink(s: &mut Subject<'_>, uplink: &Uplink) {
     {
         s.report("mac", format!("{mac} is no unicast MAC address"), "the first byte must be even");
     }
-    s.check_range("mtu", uplink.mtu.into(), MTU_RANGE.0, MTU_RANGE.1);
-    s.check_range("rx_queues", uplink.rx_queues.into(), 0, 128);
-    s.check_range("exception_pps", uplink.exception_pps.into(), 1, 10_000_000);
+    s.check_range("mtu", uplink.mtu.into(), &range::MTU);
+    s.check_range("rx_queues", uplink.rx_queues.into(), &range::RX_QUEUES);
+    s.check_range("exception_pps", uplink.exception_pps.into(), &range::EXCEPTION_PPS);
     // The kernel's IFNAMSIZ is 16 with its NUL; dev_valid_name() forbids these characters and names.
     let tap = &uplink.tap;
     if tap.len() > 15 {

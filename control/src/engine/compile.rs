@@ -1,0 +1,191 @@
+//! Objects to forwarding tables: a function without side effects.
+
+use super::ids::Ids;
+use crate::model::{FdbEntry, FdbTarget, InnerVlan, Objects};
+use std::collections::BTreeMap;
+use weft_dataplane::forwarding::{Bd, MAX_QUEUES, NextHopId, PortEntry, Tables, TxRoute, TxqId, Uplink, VtepSet};
+use weft_tables::fdb::FdbKey;
+
+/// What running ports contribute.
+#[derive(Debug, Clone)]
+pub struct PortFacts {
+    pub slot: u16,
+    pub generation: u16,
+    /// Bytes from the destination MAC on, without FCS.
+    pub max_frame: u32,
+    /// Owner of each transmit queue that takes packets now, by queue number.
+    pub tx_owners: Vec<Option<usize>>,
+}
+
+impl PortFacts {
+    /// Whether the port takes packets at all.
+    pub fn up(&self) -> bool {
+        self.tx_owners.iter().any(Option::is_some)
+    }
+}
+
+/// Everything that the tables are made of.
+pub struct Input<'a> {
+    pub objects: &'a Objects,
+    pub ids: &'a Ids,
+    pub ports: &'a BTreeMap<String, PortFacts>,
+    pub uplink: (&'a Uplink, &'a PortFacts),
+    pub workers: usize,
+    pub generation: u64,
+}
+
+/// Builds the tables. Objects must have been validated and have their ids.
+pub fn compile(input: &Input<'_>) -> Tables {
+    let mut t = Tables { generation: input.generation, uplink: Some(input.uplink.0.clone()), ..Tables::default() };
+    let slots = input.ports.values().map(|p| p.slot).max().unwrap_or(0).max(input.uplink.1.slot);
+    t.ports.resize(usize::from(slots) + 1, None);
+    t.ports[usize::from(input.uplink.1.slot)] = Some(entry(input.uplink.1, u32::MAX, input.workers));
+
+    for v in &input.objects.vteps {
+        if let Some(slot) = input.ids.vtep(&v.name) {
+            t.vteps.insert(v.address, slot);
+        }
+    }
+    let mut at = BTreeMap::new();
+    for bd in &input.objects.bds {
+        let Some(network) = input.ids.network(&bd.name) else { continue };
+        let index = t.bds.len() as u32;
+        at.insert(bd.name.as_str(), index);
+        if let Some(vni) = bd.vni {
+            t.vnis.insert(vni.get(), index);
+        }
+        let vteps: Vec<u16> = bd.vteps.iter().filter_map(|v| input.ids.vtep(v)).collect();
+        let mut vtep_set = VtepSet::default();
+        vteps.iter().for_each(|v| vtep_set.insert(*v));
+        t.bds.push(Bd {
+            network,
+            vni: bd.vni,
+            keep_inner_vlan: bd.inner_vlan == InnerVlan::Keep,
+            members: Vec::new(),
+            vteps,
+            vtep_set,
+        });
+    }
+    for p in &input.objects.ports {
+        let (Some(facts), Some(bd)) = (input.ports.get(&p.name), at.get(p.bd.as_str())) else { continue };
+        t.ports[usize::from(facts.slot)] = Some(entry(facts, *bd, input.workers));
+        if facts.up() {
+            t.bds[*bd as usize].members.push(facts.slot);
+        }
+    }
+    t
+}
+
+fn entry(p: &PortFacts, bd: u32, workers: usize) -> PortEntry {
+    let routes = (0..workers).map(|w| route(p, w)).collect();
+    PortEntry { generation: p.generation, bd, max_frame: p.max_frame, routes }
+}
+
+/// A worker sends on its own queues of the port; one that has none always hands over to the same other worker, so
+/// that packets of a flow, which come in on one worker, stay in order.
+fn route(p: &PortFacts, worker: usize) -> TxRoute {
+    let of = |w: usize| {
+        let mine = p.tx_owners.iter().enumerate().filter(move |(_, o)| **o == Some(w));
+        mine.map(|(q, _)| TxqId::new(p.slot, q as u16)).take(MAX_QUEUES).collect()
+    };
+    let owners: Vec<usize> = p.tx_owners.iter().flatten().copied().collect();
+    let owner = if owners.contains(&worker) {
+        worker
+    } else if owners.is_empty() {
+        return TxRoute::default();
+    } else {
+        owners[worker % owners.len()]
+    };
+    TxRoute { owner: owner as u16, queues: of(owner) }
+}
+
+/// The key and value of an FDB entry. `None` if what it names has no id, which validation rules out.
+pub fn fdb_entry(e: &FdbEntry, ids: &Ids, ports: &BTreeMap<String, PortFacts>) -> Option<(FdbKey, u32)> {
+    let key = FdbKey::new(ids.network(&e.bd)?, e.mac.to_u64());
+    let hop = match &e.target {
+        FdbTarget::Port(name) => ports.get(name).map(|p| NextHopId::port(p.slot, p.generation))?,
+        FdbTarget::Vtep(name) => NextHopId::vtep(ids.vtep(name)?),
+    };
+    Some((key, hop.raw()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Bd as BdModel, Owner, Port, PortKind, Vtep};
+    use std::net::Ipv4Addr;
+    use weft_wire::{Encap, LocalVtep, MacAddr, Vni};
+
+    fn facts(slot: u16, owners: &[Option<usize>]) -> PortFacts {
+        PortFacts { slot, generation: 7, max_frame: 1518, tx_owners: owners.to_vec() }
+    }
+
+    fn bd(name: &str, vni: u32, vteps: &[&str]) -> BdModel {
+        BdModel {
+            name: name.into(),
+            vni: Vni::new(vni),
+            vteps: vteps.iter().map(|v| v.to_string()).collect(),
+            inner_vlan: InnerVlan::Drop,
+            owner: Owner::File,
+        }
+    }
+
+    fn port(name: &str, bd: &str) -> Port {
+        let kind = PortKind::Ethdev { device: name.into(), queues: 1, mtu: 1500 };
+        Port { name: name.into(), bd: bd.into(), kind, owner: Owner::File }
+    }
+
+    fn vtep(name: &str, last: u8) -> Vtep {
+        let address = Ipv4Addr::new(192, 168, 50, last);
+        Vtep { name: name.into(), address, encap: Encap::Vxlan, port: None, owner: Owner::File }
+    }
+
+    fn compiled(objects: &Objects, ids: &Ids, ports: &BTreeMap<String, PortFacts>, workers: usize) -> Tables {
+        let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+        let local = LocalVtep { ip: Ipv4Addr::new(192, 168, 50, 1), mac, vxlan_port: 4789, geneve_port: 6081 };
+        let uplink = Uplink { slot: 0, local, max_frame: 1614 };
+        let up = facts(0, &[Some(0)]);
+        compile(&Input { objects, ids, ports, uplink: (&uplink, &up), workers, generation: 3 })
+    }
+
+    #[test]
+    fn domains_hold_their_own_ports_and_vteps_only() {
+        let mut ids = Ids::new();
+        let objects = Objects {
+            vteps: vec![vtep("b", 2), vtep("c", 3)],
+            bds: vec![bd("red", 10, &["b"]), bd("blue", 11, &["b", "c"])],
+            ports: vec![port("r1", "red"), port("b1", "blue"), port("b2", "blue")],
+            fdb: Vec::new(),
+        };
+        objects.vteps.iter().for_each(|v| drop(ids.take_vtep(&v.name)));
+        objects.bds.iter().for_each(|b| drop(ids.take_network(&b.name)));
+        let ports = [("r1", 1), ("b1", 2), ("b2", 3)];
+        let mut ports: BTreeMap<_, _> =
+            ports.into_iter().map(|(n, s)| (n.to_string(), facts(s, &[Some(0)]))).collect();
+        ports.get_mut("b2").unwrap().tx_owners = vec![None];
+        let t = compiled(&objects, &ids, &ports, 1);
+
+        let red = &t.bds[t.vnis[&10] as usize];
+        let blue = &t.bds[t.vnis[&11] as usize];
+        assert_ne!(red.network, blue.network);
+        assert_eq!((&red.members[..], &blue.members[..]), (&[1][..], &[2][..]), "b2 is down");
+        let c = t.vteps[&Ipv4Addr::new(192, 168, 50, 3)];
+        assert!(blue.vtep_set.contains(c) && !red.vtep_set.contains(c));
+        assert_eq!(t.port(2).unwrap().bd, t.vnis[&11]);
+        assert!(t.port(3).unwrap().routes[0].queues.is_empty());
+    }
+
+    #[test]
+    fn a_worker_prefers_its_own_queues_and_else_keeps_to_one_owner() {
+        let p = facts(5, &[Some(0), Some(1), Some(0), None]);
+        let own = route(&p, 0);
+        assert_eq!((own.owner, own.queues.as_slice()), (0, &[TxqId::new(5, 0), TxqId::new(5, 2)][..]));
+        assert_eq!(route(&p, 1).queues.as_slice(), &[TxqId::new(5, 1)]);
+        for w in 2..6 {
+            let r = route(&p, w);
+            assert!(r.owner < 2 && !r.queues.is_empty());
+            assert!(r.queues.iter().all(|q| p.tx_owners[q.index() % MAX_QUEUES] == Some(usize::from(r.owner))));
+        }
+        assert!(route(&facts(5, &[None, None]), 0).queues.is_empty());
+    }
+}

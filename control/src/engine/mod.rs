@@ -1,0 +1,102 @@
+//! The engine: turns the desired state into running ports and published tables.
+//!
+//! ```text
+//!   Objects --validate--> --open ports--> --compile--> Tables --publish, grace period--> --close what is gone
+//! ```
+//!
+//! One path serves the start, a reload and every API call: [`apply`] gets the whole new [`Objects`], works out the
+//! difference, and either all of it is in force when it returns, or nothing is.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`boot`] | start and stop: EAL, pool, uplink, agent, workers |
+//! | [`ids`] | slots and numbers, and when they may be used again |
+//! | [`ports`] | opening and closing ports |
+//! | [`workers`] | the worker threads, and which owns which queue |
+//! | [`compile`] | objects to forwarding tables, without side effects |
+//! | [`apply`] | the transaction |
+//! | [`watch`] | guests that come and go, links, stalled workers |
+//! | [`report`] | status and counters |
+//! | [`backend`] | what the API calls |
+
+mod apply;
+mod backend;
+mod boot;
+mod compile;
+mod ids;
+mod ports;
+mod report;
+mod watch;
+mod workers;
+
+use crate::model::{Objects, Settings};
+use crossbeam::channel::Sender;
+use ids::Ids;
+use ports::RunningPort;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+use weft_dataplane::counters::{PortTotals, ThreadCounters};
+use weft_dataplane::forwarding::Forwarding;
+use weft_dataplane::underlay::agent::{AgentCommand, AgentView};
+use weft_port::{Eal, Mempool};
+use weft_tables::fdb::FdbWriter;
+use weft_tables::qsbr::Domain;
+use workers::WorkerHandle;
+
+pub use boot::StartError;
+
+/// The running daemon, shared between the API server, the signal handlers and the watcher.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// What never changes while the daemon runs, and the lock around what does.
+struct Shared {
+    eal: Eal,
+    pool: Mempool,
+    domain: Arc<Domain>,
+    fwd: Forwarding,
+    settings: Settings,
+    config: PathBuf,
+    started: Instant,
+    /// Of the workers by number, then of the agent.
+    counters: Vec<Arc<ThreadCounters>>,
+    agent_view: Arc<Mutex<AgentView>>,
+    /// To the watcher: something about a port changed.
+    poke: Sender<()>,
+    stopping: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// What changes, under one lock: there is one writer of everything.
+struct State {
+    objects: Objects,
+    ids: Ids,
+    ports: BTreeMap<String, RunningPort>,
+    uplink: ports::RunningUplink,
+    workers: Vec<WorkerHandle>,
+    agent: Sender<AgentCommand>,
+    agent_thread: Option<JoinHandle<()>>,
+    fdb: FdbWriter,
+    generation: u64,
+    reloads: u64,
+    /// Mbufs promised to queues and rings.
+    reserved: u64,
+    /// Counters of a slot when its present life began.
+    baselines: BTreeMap<u16, PortTotals>,
+    samples: Vec<report::Sample>,
+    /// What the watcher found wrong, for `status`.
+    alarms: Vec<String>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic aborts the release build; a test that survives one may go on reading.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
