@@ -61,7 +61,8 @@ for p in "${PACKAGES[@]}"; do
 done
 
 if ! command -v apt-get > /dev/null 2>&1 || ! command -v dpkg-query > /dev/null 2>&1; then
-    [[ -r /etc/os-release ]] && . /etc/os-release
+    # shellcheck source=/dev/null
+    if [[ -r /etc/os-release ]]; then . /etc/os-release; fi
     die "this is ${PRETTY_NAME:-not a Debian system}: packages can only be installed by apt here" \
         "install what these Debian packages hold, by your own package manager:" \
         "    ${ALL[*]}" \

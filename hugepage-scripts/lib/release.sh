@@ -100,12 +100,26 @@ orphan_states() {
 
 cmd_with() {
     [[ $# -gt 0 ]] || bad_usage "with: say which command to run after --"
-    local rc=0 pid
-    export WEFT_HOST_LOCK=${WEFT_HOST_LOCK:-$(dirname "$STATE")/weft-host.lock}
+    local rc=0 pid n options=(--size "$SIZE")
     # A state of its own: the pages go when the command ends, whatever else was reserved before.
     STATE=${STATE%.state}.$$.state
-    trap 'cmd_release hugepages > /dev/null || true' EXIT
-    cmd_reserve
+    for n in MEMORY PAGES NODE; do
+        if [[ -n ${!n} ]]; then options+=("--${n,,}" "${!n}"); fi
+    done
+    for n in FREE FORCE DRY_RUN; do
+        if [[ ${!n} = 1 ]]; then
+            n=${n,,}
+            options+=("--${n/_/-}")
+        fi
+    done
+    # The command runs as who calls; only the pages need root.
+    local host=("$0")
+    if [[ -n ${WEFT_HOST_SUDO:-} || ($EUID != 0 && -z $ROOT && $DRY_RUN = 0) ]]; then
+        command -v "${WEFT_HOST_SUDO:-sudo}" > /dev/null 2>&1 || need_root
+        host=("${WEFT_HOST_SUDO:-sudo}" "$0")
+    fi
+    trap '"${host[@]}" release hugepages --state "$STATE" > /dev/null || true' EXIT
+    "${host[@]}" reserve "${options[@]}" --state "$STATE"
     if [[ $DRY_RUN = 1 ]]; then
         trap - EXIT
         say "would run: $*"
@@ -122,7 +136,7 @@ cmd_with() {
         wait "$pid" || rc=$?
         kill -0 "$pid" 2> /dev/null || break
     done
-    cmd_release hugepages
     trap - EXIT
+    if [[ -e $STATE ]]; then "${host[@]}" release hugepages --state "$STATE"; fi
     return "$rc"
 }

@@ -531,6 +531,15 @@ def test_with_gives_back_and_passes_the_exit_code(host):
     assert not list((host.root / "run").glob("*.state"))
 
 
+def test_with_asks_sudo_for_the_pages_only(host):
+    sudo = host.root / "sudo"
+    sudo.write_text(f'#!/bin/sh\necho "$2" >> {host.root}/sudo.log\nexec "$@"\n')
+    sudo.chmod(0o755)
+    host.run("with", "--memory", 20, "--node", 1, "--free", "--", "true", WEFT_HOST_SUDO=str(sudo))
+    assert (host.root / "sudo.log").read_text() == "reserve\nrelease\n"
+    assert host.nr(1) == 0
+
+
 def test_with_keeps_an_earlier_reservation(host):
     host.run("reserve", "--pages", 6, "--node", 0)
     host.run("with", "--pages", 10, "--node", 0, "--", "true")

@@ -1,0 +1,121 @@
+# weft: everything a developer or CI runs. `make` alone lists it.
+#
+# Every target sets up what it needs: packages (SKIP_DEPS=1 leaves them alone), and for the tests
+# hugepages, which are given back at the end.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# cargo as rustup installs it, when the calling shell does not know it yet.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+CARGO ?= cargo
+# Debian's own Python: the packages python3-scapy and python3-pytest belong to it.
+PYTHON ?= /usr/bin/python3
+CARGO_TARGET_DIR ?= target
+SKIP_DEPS ?= 0
+# Loom looks at every interleaving with up to this many preemptions.
+LOOM_MAX_PREEMPTIONS ?= 3
+# Free 2 MB hugepages that the tests get, in MB.
+TEST_MEMORY_MB ?= 2048
+
+WEFT_HOST := hugepage-scripts/weft-host
+WITH_PAGES := $(WEFT_HOST) with --memory $(TEST_MEMORY_MB) --free --
+PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
+# What needs root (namespaces, hugepages) goes through sudo for others; building never does.
+NOT_ROOT := $(filter-out 0,$(shell id -u))
+AS_ROOT := $(if $(NOT_ROOT),sudo env PATH="$$PATH" CI="$${CI:-}" CARGO_TARGET_DIR="$(abspath $(CARGO_TARGET_DIR))")
+ifneq ($(NOT_ROOT),)
+test-unit: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo -E
+endif
+SHELL_SCRIPTS := hugepage-scripts/weft-host hugepage-scripts/setup-deps.sh .ci/run
+PY_SOURCES = $(shell git ls-files '*.py')
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps deps-build
+deps: ## Install what is missing for building, running and testing (apt, rustup)
+	@[ "$(SKIP_DEPS)" = 1 ] || hugepage-scripts/setup-deps.sh
+
+deps-build:
+	@[ "$(SKIP_DEPS)" = 1 ] || hugepage-scripts/setup-deps.sh build
+
+# ---- Build -------------------------------------------------------------------------------------
+
+.PHONY: build
+build: deps-build ## Build weftd and weftctl (release)
+	$(CARGO) build --release --locked -p weft-control
+
+.PHONY: demo
+demo: deps build ## Two hosts, two VMs, GENEVE and VXLAN, then full rate; cleans up after itself
+	$(AS_ROOT) $(PYTHON) tests/demo.py
+
+# ---- Test --------------------------------------------------------------------------------------
+
+.PHONY: test
+test: deps ## All tests: units, loom, host scripts, systems
+	@echo "==> Rust tests"
+	@$(MAKE) --no-print-directory test-unit SKIP_DEPS=1
+	@echo "==> Model checks of the lock-free tables"
+	@$(MAKE) --no-print-directory test-loom SKIP_DEPS=1
+	@echo "==> Host scripts"
+	@$(MAKE) --no-print-directory test-scripts SKIP_DEPS=1
+	@echo "==> System tests"
+	@$(MAKE) --no-print-directory test-system SKIP_DEPS=1
+
+.PHONY: test-unit
+test-unit: deps ## Rust tests of all crates
+	$(WITH_PAGES) $(CARGO) test --workspace --locked
+
+.PHONY: test-loom
+test-loom: deps-build ## Model-check table publication and the FDB under every interleaving
+	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_MAX_PREEMPTIONS) \
+	    $(CARGO) test --release --locked --target-dir $(CARGO_TARGET_DIR)/loom -p weft-tables --test 'loom_*'
+
+.PHONY: test-scripts
+test-scripts: deps ## weft-host and setup-deps.sh
+	$(AS_ROOT) $(PYTEST) -q hugepage-scripts/tests
+
+.PHONY: test-system
+test-system: deps build ## Real peers: kernel, Open vSwitch, QEMU guests, testpmd (T=... picks: pytest arguments)
+	$(WITH_PAGES) $(AS_ROOT) $(PYTEST) -c tests/pytest.ini --rootdir tests $(or $(T),tests)
+
+# ---- Quality -----------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: deps lint-tools ## Formatting, clippy, dependencies' licences and sources, shell and Python checks
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) deny --log-level error check --hide-inclusion-graph bans licenses sources
+	shellcheck -x $(SHELL_SCRIPTS)
+	$(PYTHON) -c 'import ast, sys; [ast.parse(open(f).read(), f) for f in sys.argv[1:]]' $(PY_SOURCES)
+
+# Built with little optimisation: it runs for a second, and building it for speed takes minutes.
+.PHONY: lint-tools
+lint-tools:
+	@command -v cargo-deny > /dev/null || { \
+	    echo "installing cargo-deny"; \
+	    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=0 \
+	    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 $(CARGO) install -q --locked --no-default-features cargo-deny; }
+
+.PHONY: advisories
+advisories: lint-tools ## Check dependencies against the RustSec database (needs the network)
+	$(CARGO) deny check advisories
+
+.PHONY: fmt
+fmt: ## Format the Rust sources
+	$(CARGO) fmt --all
+
+.PHONY: doc
+doc: deps-build ## API documentation of all crates, private items too
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+.PHONY: clean
+clean: ## Remove what was built
+	$(CARGO) clean
+	rm -rf tests/.cache
+	find . -name __pycache__ -not -path './target/*' -prune -exec rm -rf {} +
