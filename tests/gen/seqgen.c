@@ -61,6 +61,7 @@ static uint16_t ports[RTE_MAX_ETHPORTS];
 static unsigned n_ports;
 static struct rte_mempool *pool;
 static atomic_bool quit;
+static atomic_uint_fast64_t stall_tsc; /* longest time the forwarding loop was away since the last start */
 
 #define ADD(counter, n) \
 	atomic_store_explicit(&(counter), atomic_load_explicit(&(counter), memory_order_relaxed) + (n), memory_order_relaxed)
@@ -168,10 +169,16 @@ static void check(uint16_t port, struct rte_mbuf *m, uint64_t now)
 
 static int forward(void *unused)
 {
+	uint64_t last = rte_rdtsc();
+
 	(void)unused;
 	while (!GET(quit)) {
+		uint64_t began = rte_rdtsc();
 		unsigned i, j, n;
 
+		if (began - last > GET(stall_tsc))
+			atomic_store_explicit(&stall_tsc, began - last, memory_order_relaxed);
+		last = began;
 		for (i = 0; i < n_flows; i++)
 			send_flow(&flows[i], due(&flows[i], rte_rdtsc()));
 		for (i = 0; i < n_ports; i++) {
@@ -212,7 +219,8 @@ static void print_stats(void)
 		printf("%s{\"others\":%" PRIu64 ",\"misdelivered\":%" PRIu64 ",\"link\":%s}", i ? "," : "",
 		       (uint64_t)GET(others[ports[i]]), (uint64_t)GET(misdelivered[ports[i]]), link.link_status ? "true" : "false");
 	}
-	printf("],\"tsc_ms\":%.3f}\n", (double)rte_rdtsc() * 1000.0 / (double)rte_get_tsc_hz());
+	printf("],\"stall_ms\":%.3f,\"now_ms\":%.3f}\n", (double)GET(stall_tsc) * 1000.0 / (double)rte_get_tsc_hz(),
+	       (double)rte_rdtsc() * 1000.0 / (double)rte_get_tsc_hz());
 	fflush(stdout);
 }
 
@@ -237,11 +245,13 @@ static void commands(void)
 			continue;
 		if (!strcmp(verb, "quit"))
 			break;
-		if (!strcmp(verb, "start"))
+		if (!strcmp(verb, "start")) {
+			atomic_store(&stall_tsc, 0);
 			set_running(a, true);
-		else if (!strcmp(verb, "stop"))
+		}
+		if (!strcmp(verb, "stop"))
 			set_running(a, false);
-		else if (!strcmp(verb, "rate") && a && b && (unsigned)atoi(a) < n_flows) {
+		if (!strcmp(verb, "rate") && a && b && (unsigned)atoi(a) < n_flows) {
 			struct flow *f = &flows[atoi(a)];
 
 			atomic_store(&f->pps, strtoull(b, NULL, 10));

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from .frames import Tunnelled, decode_tunnel
 from .proc import Lab, LabError, Proc, Timeout, run, wait_for
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -171,6 +172,12 @@ class Wire:
                 return frame
             others += 1
         raise Timeout(f"{what} did not arrive on {self.device} within {timeout:g} s ({others} others did)")
+
+    def expect_tunnel(self, timeout: float = 2.0) -> Tunnelled:
+        """The next VXLAN or GENEVE packet, taken apart."""
+        packet = decode_tunnel(self.expect(lambda f: decode_tunnel(f) is not None, timeout, "a tunnel packet"))
+        assert packet is not None
+        return packet
 
     def collect(self, seconds: float, wanted: Callable[[bytes], bool] = lambda _: True) -> list[bytes]:
         """What arrives during so many seconds."""

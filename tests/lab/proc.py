@@ -145,12 +145,21 @@ class Lab:
         self.name = name
         self._undo: list[tuple[str, Callable[[], Any]]] = []
         self._counts: dict[str, int] = {}
+        self._checks: list[Callable[[], Any]] = []
         self.closed = False
         _open_labs.append(self)
 
     def defer(self, what: str, undo: Callable[[], Any]) -> None:
         """Registers what takes a thing down again; last in, first out."""
         self._undo.append((what, undo))
+
+    def check_at_end(self, check: Callable[[], Any]) -> None:
+        """Registers what must hold when a test's own steps have passed and everything still runs."""
+        self._checks.append(check)
+
+    def run_checks(self) -> None:
+        for check in self._checks:
+            check()
 
     def unique(self, stem: str) -> str:
         """`stem`, `stem-2`, `stem-3`...: names of files within this run."""

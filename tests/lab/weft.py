@@ -148,8 +148,15 @@ class Weft:
         self.config: Table = {}
         self.write(config)
         self.proc: Proc
+        lab.check_at_end(self._check_at_end)
         if start:
             self.start()
+
+    def _check_at_end(self) -> None:
+        """After every test: the books balance, and SIGTERM ends the daemon in time."""
+        if hasattr(self, "proc") and self.proc.running():
+            self.assert_books_balance()
+            self.stop()
 
     def write(self, config: Mapping[str, Any]) -> None:
         """Writes the configuration file; `config` holds everything but daemon, dpdk and workers (which it may extend)."""

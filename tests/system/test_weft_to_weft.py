@@ -19,8 +19,6 @@ def test_two_hosts(lab: Lab, encap: str) -> None:
     assert left.ping("10.0.0.2", count=20) == 20
     assert right.ping("10.0.0.1", count=5, size=1472, dont_fragment=True) == 5
     assert traffic.iperf3(right, left, "10.0.0.2").bits_per_second > 20e6
-    for daemon in daemons:
-        daemon.assert_books_balance()
 
 
 def test_static_fdb_keeps_unicast_off_other_hosts(lab: Lab) -> None:
@@ -53,8 +51,6 @@ def test_static_fdb_keeps_unicast_off_other_hosts(lab: Lab) -> None:
     arps = [f for f in bystander.collect(0.3) if f[12:14] == b"\x08\x06"]
     assert arps, "a broadcast did not reach every host"
     assert tenants[1].ping("10.0.0.3", count=3) == 3
-    for daemon in daemons:
-        daemon.assert_books_balance()
 
 
 def test_a_lower_underlay_mtu_is_named(lab: Lab) -> None:
@@ -69,8 +65,6 @@ def test_a_lower_underlay_mtu_is_named(lab: Lab) -> None:
     before = daemons[0].drops().get("exceeds-underlay-mtu", 0)
     assert left.ping("10.0.0.2", count=2, size=1451 - 28, dont_fragment=True, wait=0.3) == 0
     assert daemons[0].drops().get("exceeds-underlay-mtu", 0) == before + 2
-    for daemon in daemons:
-        daemon.assert_books_balance()
 
 
 def test_many_flows_spread_over_source_ports(lab: Lab) -> None:
@@ -85,14 +79,12 @@ def test_many_flows_spread_over_source_ports(lab: Lab) -> None:
 
     def source_port(sport: int) -> int:
         tenant.send(frames.inner_udp(sport=sport))
-        return next(t.sport for t in iter(lambda: frames.decode_tunnel(wire.expect(
-            lambda f: frames.decode_tunnel(f) is not None, what="a GENEVE packet")), None) if t is not None)
+        return wire.expect_tunnel().sport
 
     ports = [source_port(1000 + i) for i in range(64)]
     assert len(set(ports)) > 48, "flows share source ports"
     assert all(49152 <= port <= 65535 for port in ports)
     assert source_port(1000) == ports[0]
-    daemon.assert_books_balance()
 
 
 def test_decoded_by_tshark(lab: Lab) -> None:
@@ -109,5 +101,3 @@ def test_decoded_by_tshark(lab: Lab) -> None:
     assert rows[0] == [["192.168.50.1", "10.0.0.1"], ["6081"], ["0x000064"], ["02:aa:00:00:00:01", "02:00:00:00:00:01"]]
     bad = traffic.tshark_fields(pcap, "_ws.malformed || ip.checksum.status == 0", "frame.number")
     assert not bad
-    for daemon in daemons:
-        daemon.assert_books_balance()
