@@ -18,7 +18,8 @@ pub mod proto {
 }
 
 pub use backend::{ApiResult, Backend, FdbKey};
-//pub use client::{Client, ConnectError};
+pub use client::{CallError, CallResult, Client, ConnectError};
+pub use convert::Unclear;
 pub use error::{ApiError, ErrorKind};
-//pub use server::{Server, ServerHandle};
-//pub use socket::SocketError;
+pub use server::{Server, ServerHandle};
+pub use socket::SocketError;
