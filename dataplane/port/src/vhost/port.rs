@@ -51,6 +51,8 @@ pub struct VhostState {
     pub features: u64,
     /// Rings that the guest has enabled, in both directions, of those that the port has.
     pub queues_enabled: u16,
+    /// The numbers of those rings (even: the guest receives, odd: it sends).
+    pub rings_enabled: Vec<u16>,
     /// Rings that the guest has enabled beyond those: what it sends there is lost. Give it fewer queues.
     pub unserved_rings: u16,
     /// Descriptors in each ring, in the guest's order (even: it receives, odd: it sends); 0 for a ring not set up.
@@ -114,6 +116,7 @@ impl VhostPort {
                 connected: true,
                 features: self.shared.features(),
                 queues_enabled: (0..rings).filter(|&ring| self.shared.ready(ring)).count() as u16,
+                rings_enabled: (0..rings).filter(|&ring| self.shared.ready(ring)).collect(),
                 unserved_rings: self.shared.unserved() as u16,
                 ring_sizes: (0..rings).map(|ring| ring_size(vid, ring)).collect(),
                 mtu: mtu(vid),
