@@ -21,6 +21,9 @@ LOOM_MAX_PREEMPTIONS ?= 3
 # Free 2 MB hugepages that the tests get, in MB.
 TEST_MEMORY_MB ?= 2048
 
+# The cargo-deny to install where there is none.
+CARGO_DENY ?= ^0.20
+
 WEFT_HOST := hugepage-scripts/weft-host
 WITH_PAGES := $(WEFT_HOST) with --memory $(TEST_MEMORY_MB) --free --
 PYTEST := $(PYTHON) -m pytest -p no:cacheprovider
@@ -73,7 +76,7 @@ test-unit: deps ## Rust tests of all crates
 
 .PHONY: test-loom
 test-loom: deps-build ## Model-check table publication and the FDB under every interleaving
-	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_MAX_PREEMPTIONS) \
+	RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=$(LOOM_MAX_PREEMPTIONS) CARGO_PROFILE_RELEASE_LTO=off \
 	    $(CARGO) test --release --locked --target-dir $(CARGO_TARGET_DIR)/loom -p weft-tables --test 'loom_*'
 
 .PHONY: test-scripts
@@ -100,7 +103,7 @@ lint-tools:
 	@command -v cargo-deny > /dev/null || { \
 	    echo "installing cargo-deny"; \
 	    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_DEBUG=0 \
-	    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 $(CARGO) install -q --locked --no-default-features cargo-deny; }
+	    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 $(CARGO) install -q --locked --no-default-features --version '$(CARGO_DENY)' cargo-deny; }
 
 .PHONY: advisories
 advisories: lint-tools ## Check dependencies against the RustSec database (needs the network)
