@@ -228,9 +228,13 @@ static void set_running(const char *which, bool running)
 {
 	unsigned i, only = which ? (unsigned)atoi(which) : MAX_FLOWS;
 
-	for (i = 0; i < n_flows; i++)
-		if (!which || i == only)
-			atomic_store(&flows[i].running, running);
+	for (i = 0; i < n_flows; i++) {
+		if (which && i != only)
+			continue;
+		if (running)
+			atomic_store(&flows[i].gap_tsc, 0);
+		atomic_store(&flows[i].running, running);
+	}
 }
 
 static void commands(void)
