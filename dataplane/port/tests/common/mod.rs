@@ -20,7 +20,7 @@ pub fn hugepages() -> bool {
 
 /// Starts EAL with little memory, from hugepages if there are any.
 pub fn eal(name: &str) -> Eal {
-    let mut extra = vec!["--log-level=lib.vhost:error".to_owned()];
+    let mut extra = vec!["--log-level=lib.vhost.*:error".to_owned()];
     if hugepages() {
         // Asking for too much fails at once and takes nothing from other processes.
         extra.push("--socket-limit=512".to_owned());
