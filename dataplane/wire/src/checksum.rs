@@ -59,6 +59,9 @@ pub fn valid(bytes: &[u8]) -> bool {
 
 /// The checksum after one 16-bit word that it covers changed from `old` to `new`: RFC 1624 equation 3,
 /// HC' = ~(~HC + ~m + m'), which unlike RFC 1141's form is right for zero, too.
+///
+/// One case is beyond it: when everything that the checksum covers has become zero it gives 0x0000, and only
+/// 0xffff is [`valid`]. That cannot happen to an IP header; a caller with other data has to look.
 #[inline]
 pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
     !fold(!checksum as u32 + !old as u32 + new as u32)

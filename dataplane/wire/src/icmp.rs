@@ -58,7 +58,21 @@ pub fn echo_reply(frame: &mut [u8], our_ip: Ipv4Addr, our_mac: MacAddr) -> Resul
     replace_word(head, IP + 8, u16::from_be_bytes([TTL, ipv4::ICMP]), IP + 10);
     // Type 0, code 0.
     replace_word(head, ICMP, 0, ICMP + 2);
+    mend_zeroes(frame);
     Ok(())
+}
+
+/// The reply to a request with identifier, sequence number and data all zero is nothing but zeroes, and then an
+/// update leaves the wrong one of one's complement's two zeroes: see [`checksum::update`].
+fn mend_zeroes(frame: &mut [u8]) {
+    let total_len =
+        ipv4::Header::new(frame.get(IP..).unwrap_or(&[])).map_or(0, |ip| usize::from(ip.total_len()));
+    if let Some(icmp) = frame.get_mut(ICMP..IP + total_len)
+        && icmp.iter().all(|&byte| byte == 0)
+        && let Some(sum) = icmp.get_mut(2..4)
+    {
+        sum.fill(0xff);
+    }
 }
 
 /// Stores a 16-bit word and updates the checksum that covers it.
@@ -178,6 +192,27 @@ mod tests {
             assert_eq!(reply[34..36], [0, 0]);
             assert!(checksum::valid(&reply[34..42 + data]), "{data}");
             assert_eq!(reply[38..], request[38..]);
+        }
+    }
+
+    /// Found by fuzzing: the sum over zeroes is 0, not 0xffff, unless the checksum says so.
+    #[test]
+    fn reply_of_nothing_but_zeroes() {
+        for data in [0, 1, 8, 56] {
+            let mut frame = request(data);
+            frame[38..42 + data].fill(0);
+            fix_icmp(&mut frame);
+            assert_eq!(frame[36..38], [0xf7, 0xff]);
+            assert_eq!(echo_reply(&mut frame, IP_US, MAC), Ok(()));
+            assert!(checksum::valid(&frame[34..42 + data]), "{data}");
+            assert_eq!(frame[36..38], [0xff, 0xff]);
+            // With one bit set elsewhere it is a checksum like any other.
+            let mut frame = request(data);
+            frame[38..42 + data].fill(0);
+            frame[41] = 1;
+            fix_icmp(&mut frame);
+            assert_eq!(echo_reply(&mut frame, IP_US, MAC), Ok(()));
+            assert_eq!(frame[36..38], [0xff, 0xfe]);
         }
     }
 
