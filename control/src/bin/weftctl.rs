@@ -1,3 +1,6 @@
 //! weftctl: the command line of a running weftd.
+#![deny(unsafe_code)]
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    weft_control::cli::main()
+}
