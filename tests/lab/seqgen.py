@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .netns import Netns
-from .proc import Lab, LabError, Timeout, run, wait_for
+from .proc import Lab, LabError, Proc, Timeout, run, wait_for
 
 _SOURCE = Path(__file__).resolve().parent.parent / "gen" / "seqgen.c"
 _CACHE = Path(__file__).resolve().parent.parent / ".cache"
@@ -105,6 +105,18 @@ class Stats:
                        misdelivered=self.misdelivered - before.misdelivered)
 
 
+def spawn(lab: Lab, vdevs: Sequence[str], flows: Sequence[Flow], *, core: int = 1, ns: Netns | None = None,
+          memory_mb: int = 128) -> Proc:
+    """Starts the generator without waiting for it; :class:`SeqGen` does the talking."""
+    name = lab.unique("seqgen")
+    argv = [str(build()), "--lcores", f"0@{core},1@{core}", "-m", str(memory_mb), "--in-memory", "--no-pci",
+            "--single-file-segments", "--no-telemetry", "--file-prefix", f"weft-{lab.id}-{name}"]
+    for vdev in vdevs:
+        argv += ["--vdev", vdev]
+    argv += ["--", *(flow.argument() for flow in flows)]
+    return (ns or lab).spawn(argv, name=name, pipes=True)
+
+
 @dataclass
 class Run:
     """A stretch of traffic; see :meth:`SeqGen.sending`."""
@@ -117,20 +129,14 @@ class SeqGen:
 
     def __init__(self, lab: Lab, vdevs: Sequence[str], flows: Sequence[Flow], *, core: int = 1,
                  ns: Netns | None = None, memory_mb: int = 128) -> None:
-        name = lab.unique("seqgen")
-        argv = [str(build()), "--lcores", f"0@{core},1@{core}", "-m", str(memory_mb), "--in-memory", "--no-pci",
-                "--single-file-segments", "--no-telemetry", "--file-prefix", f"weft-{lab.id}-{name}"]
-        for vdev in vdevs:
-            argv += ["--vdev", vdev]
-        argv += ["--", *(flow.argument() for flow in flows)]
         self.flows = list(flows)
-        self.proc = (ns or lab).spawn(argv, name=name, pipes=True)
+        self.proc = spawn(lab, vdevs, flows, core=core, ns=ns, memory_mb=memory_mb)
         self._buffer = b""
         self._selector = selectors.DefaultSelector()
         assert self.proc.popen.stdout
         self._selector.register(self.proc.popen.stdout, selectors.EVENT_READ)
         self._answer(30)
-        wait_for(lambda: all(self.stats().links), 15, f"all links of {name} are up")
+        wait_for(lambda: all(self.stats().links), 15, f"all links of {self.proc.name} are up")
 
     def _answer(self, timeout: float = 5) -> Stats:
         assert self.proc.popen.stdout
