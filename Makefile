@@ -87,6 +87,16 @@ test-scripts: deps ## weft-host and setup-deps.sh
 test-system: deps build ## Real peers: kernel, Open vSwitch, QEMU guests, testpmd (T=... picks: pytest arguments)
 	$(WITH_PAGES) $(AS_ROOT) $(PYTEST) -c tests/pytest.ini --rootdir tests $(or $(T),tests)
 
+# Coverage-guided, on the parsers that hostile bytes reach first. Seconds for each of the targets.
+FUZZ_SECONDS ?= 300
+.PHONY: fuzz
+fuzz: deps-build ## Fuzz the parsers, FUZZ_SECONDS each (installs cargo-fuzz)
+	@command -v cargo-fuzz > /dev/null || $(CARGO) install -q --locked cargo-fuzz
+	cd dataplane/wire && for t in $$(cd fuzz/fuzz_targets && ls *.rs | sed 's/\.rs$$//'); do \
+	    echo "==> $$t"; mkdir -p fuzz/corpus/$$t; \
+	    RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$t fuzz/corpus/$$t fuzz/seeds/$$t -- -max_len=2048 -max_total_time=$(FUZZ_SECONDS); \
+	done
+
 # ---- Quality -----------------------------------------------------------------------------------
 
 .PHONY: lint
