@@ -15,7 +15,7 @@ use crate::model::{FdbTarget, InnerVlan, Owner, VhostMode};
 pub struct Status {
     /// weftd's version.
     pub version: String,
-    /// DPDK's version as the library reports it.
+    /// DPDK's version as the library reports it: `DPDK 22.11.11`.
     pub dpdk_version: String,
     /// Process id of weftd.
     pub pid: u32,

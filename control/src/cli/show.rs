@@ -10,7 +10,7 @@ use crate::status::{
 
 pub(super) fn status(s: &Status) -> String {
     let mut out = properties(&[
-        ("weftd", format!("{} (DPDK {}), pid {}", s.version, s.dpdk_version, s.pid)),
+        ("weftd", format!("{} ({}), pid {}", s.version, s.dpdk_version, s.pid)),
         ("running for", duration(s.uptime_seconds)),
         ("configuration", format!("{}, reloaded {} times", s.config_file, s.reloads)),
         ("workers", s.workers.to_string()),

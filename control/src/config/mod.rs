@@ -184,4 +184,6 @@ fn wrong_shape(reader: &mut Reader, kind: ObjectKind, item: &Item, key_span: Opt
 }
 
 #[cfg(test)]
+mod docs_test;
+#[cfg(test)]
 mod tests;

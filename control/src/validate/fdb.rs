@@ -19,15 +19,20 @@ pub struct FdbChecker<'a> {
 impl<'a> FdbChecker<'a> {
     /// Indexes the names of `objects`, whose own FDB is not looked at.
     pub fn new(objects: &'a Objects) -> FdbChecker<'a> {
-        FdbChecker {
-            bds: objects
-                .bds
-                .iter()
-                .map(|bd| (bd.name.as_str(), (bd, bd.vteps.iter().map(String::as_str).collect())))
-                .collect(),
-            ports: objects.ports.iter().map(|p| (p.name.as_str(), p.bd.as_str())).collect(),
+        let mut checker = FdbChecker {
+            bds: HashMap::with_capacity(objects.bds.len()),
+            ports: HashMap::with_capacity(objects.ports.len()),
             vteps: objects.vteps.iter().map(|v| v.name.as_str()).collect(),
+        };
+        // Of objects of the same name, which have been reported as such, the first counts.
+        for bd in &objects.bds {
+            let members = || (bd, bd.vteps.iter().map(String::as_str).collect());
+            checker.bds.entry(&bd.name).or_insert_with(members);
         }
+        for port in &objects.ports {
+            checker.ports.entry(&port.name).or_insert(&port.bd);
+        }
+        checker
     }
 
     /// Checks one batch of entries. Findings carry the index within `entries`.

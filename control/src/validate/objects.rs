@@ -22,8 +22,10 @@ fn check_vteps(model: &Model, sink: &mut Sink) {
         if !vtep.name.is_empty() && !names.insert(&vtep.name) {
             s.report("name", format!("another vtep is named \"{}\" too", vtep.name), "names are unique");
         }
-        check_host_address(&mut s, "address", vtep.address);
-        if vtep.address.is_unspecified() {
+        if let Some(port) = vtep.port {
+            s.check_range("port", port.into(), &range::UDP_PORT);
+        }
+        if !check_host_address(&mut s, "address", vtep.address) {
             continue;
         }
         if let Some(first) = addresses.insert((vtep.address, vtep.encap), &vtep.name) {
@@ -70,9 +72,6 @@ fn check_vteps(model: &Model, sink: &mut Sink) {
                     "give the unicast address of one host",
                 );
             }
-        }
-        if let Some(port) = vtep.port {
-            s.check_range("port", port.into(), &range::UDP_PORT);
         }
     }
 }

@@ -152,8 +152,8 @@ fn check_uplink(s: &mut Subject<'_>, uplink: &Uplink) {
     }
 }
 
-/// An address that one host on a network can have.
-pub(super) fn check_host_address(s: &mut Subject<'_>, field: &'static str, address: Ipv4Addr) {
+/// Reports an address that no host on a network can have; says whether it is one that a host can have.
+pub(super) fn check_host_address(s: &mut Subject<'_>, field: &'static str, address: Ipv4Addr) -> bool {
     let what = if address.is_unspecified() {
         "unspecified"
     } else if address.is_multicast() {
@@ -163,7 +163,8 @@ pub(super) fn check_host_address(s: &mut Subject<'_>, field: &'static str, addre
     } else if address.is_loopback() {
         "a loopback address"
     } else {
-        return;
+        return true;
     };
     s.report(field, format!("{field} {address} is {what}"), "give the unicast address of one host");
+    false
 }
