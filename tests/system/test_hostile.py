@@ -6,11 +6,10 @@ import random
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from lab import frames, site, testpmd
+from lab import frames, site, testpmd, traffic
 from lab.frames import Outer, geneve_option
 from lab.netns import Wire
 from lab.proc import Lab, wait_for
@@ -324,11 +323,6 @@ def test_random_damage(lab: Lab) -> None:
     w.tenant.expect(lambda f: f == INNER)
 
 
-def write_pcap(path: Path, packets: list[bytes]) -> None:
-    records = b"".join(struct.pack("<IIII", 0, 0, len(p), len(p)) + p for p in packets)
-    path.write_bytes(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + records)
-
-
 def test_a_vm_sends_frames_of_every_length(lab: Lab) -> None:
     """From a virtio ring come frames that no kernel would send: from 1 byte to more than the MTU."""
     host, wire, mac = site.wire_site(lab)
@@ -341,7 +335,7 @@ def test_a_vm_sends_frames_of_every_length(lab: Lab) -> None:
     baseline = daemon.in_use()
     whole = frames.inner_udp("02:00:00:00:00:01", "02:00:00:00:00:02", payload=bytes(1472))
     lengths = [*range(1, 100), *range(1400, len(whole) + 1)]
-    write_pcap(lab.path("lengths.pcap"), [whole[:n] for n in lengths])
+    traffic.write_pcap(lab.path("lengths.pcap"), [whole[:n] for n in lengths])
     drops = DropCount(daemon)
     pmd = testpmd.Testpmd(lab, [f"net_pcap0,rx_pcap={lab.path('lengths.pcap')}", testpmd.virtio_user(0, path)])
     site.wait_port(daemon, "vm")
