@@ -1,4 +1,80 @@
-//! The forwarding table.
+//! The forwarding table: (network id, MAC) to the id of a next hop. One writer, any number of readers.
+//!
+//! # Shape
+//!
+//! A cuckoo hash table. An entry is 16 bytes (`entry.rs`), four fill a bucket of one cache line
+//! (`bucket.rs`), and a keyed hash (`hash.rs`) gives every key two candidate buckets (`table.rs`). A key is
+//! in one of its eight places, or, should the writer find none free and none to be freed by moving others
+//! (`insert.rs`), in an overflow chain (`chain.rs`), which with a keyed hash is all but always empty. So a
+//! hit costs one line, two at worst, both prefetched when keys are looked up in bursts (`lookup.rs`).
+//!
+//! A table has a fixed size. To grow, to shrink, to take another seed or other contents altogether the writer
+//! builds another aside (`writer.rs`) and swaps it in by [`Published`]. Everything else is done in place.
+//!
+//! # Why readers are never wrong
+//!
+//! Readers take no lock, write nothing and can be stopped at any point for any time. The claim: a
+//! lookup returns what was true at some moment between its beginning and its end. Never a value of another
+//! key, never a miss for a key that was there all the time, nothing from freed memory.
+//!
+//! **An entry is read whole.** Its two words are read B-A-B; that the pair so read belongs together is
+//! shown at the head of `entry.rs`. An entry's filling, emptying and change of value each take effect by
+//! one store of word B.
+//!
+//! **An entry that moves is never missed.** The writer moves a key from place *s* to place *d* in three steps:
+//!
+//! 1. fill *d* with the copy (release);
+//! 2. count the displacement: the total, and the counter of the key's stripe (release);
+//! 3. clear *s* (release).
+//!
+//! A reader that looks in *d* before step 1 and in *s* after step 3 misses a key that never was absent. So
+//! a reader
+//!
+//! * reads a counter (acquire),
+//! * looks in all places,
+//! * and if it has found nothing: fence (acquire), reads the counter again, and believes the miss only if
+//!   both times it was the same.
+//!
+//! Suppose it missed a present key. The key was in *s* when the lookup began, or had come there by an earlier
+//! move. Finding *s* empty (or filled with another key later on) means it read a store that is step 3 or
+//! comes after it. By release and acquire (the load of B, or the fence after a relaxed load of A) step 2 is
+//! before the second reading of the counter, which thus has at least this displacement's value. Had the
+//! first reading shown that value too, step 1 would be before the look (release of the counter, acquire
+//! of the first reading), and the look would have found the copy in *d*, or the key moved on from *d* by a
+//! later displacement, to which the same applies. So the first reading was older, the two differ, and the
+//! miss is not believed. If the two do not differ, no such displacement took place. During a move the key
+//! may be found in either place: both hold the same value, as the one writer does nothing else meanwhile, and
+//! who has seen a later value in *d* no longer finds *s*.
+//!
+//! Counting per displacement has a price only for those who miss: a hit is a hit. A burst compares the
+//! total once; only if that has changed are its misses, one by one, looked up again under the counter of
+//! their stripe, repeatedly while that changes. Each repetition means that the writer has moved an entry of
+//! this stripe, so somebody always gets on. The order of several displacements on one way (from the
+//! free place backwards) needs no other argument: each is a move into a free place.
+//!
+//! **A chained entry stays where it is** until it is removed or the table is rebuilt: `chain.rs`. Unlinked
+//! nodes are freed through [`crate::qsbr`].
+//!
+//! **A swap of tables loses nothing.** The new table is complete before it is published (release of the
+//! swap, acquire of the load); a lookup, or a whole burst, uses the one table it has loaded. A lookup that
+//! begins after a change returned (in whatever way its thread learnt of that) loads the table in which
+//! the change was made, or a later one: the swap happened before. The old table is freed after a grace
+//! period.
+//!
+//! # What an attacker can do
+//!
+//! A tenant picks its own MACs, but knows nothing of the seed, so to it candidate buckets are random. Should
+//! keys collide all the same, at most 8 may sit in chains (so that no lookup compares more than 16
+//! entries) before the table is rebuilt with a fresh random seed. Only if that does not help is the tolerance
+//! raised, to twice what was left: it cannot be made to reseed for ever either. `tests/attack.rs` tries.
+//!
+//! # What proves it
+//!
+//! `tests/loom_fdb.rs` runs each protocol in all interleavings (in the larger ones, all up to 2 or 3
+//! preemptions) on tables of four places; `tests/model.rs` compares with a hash map under good and bad hashes;
+//! `tests/stress.rs` lets a writer run at full speed against readers that know what must be there.
+//! Not modelled by loom: the size of real tables and the order in which hardware prefetches. Not run
+//! here: ThreadSanitizer, which does not understand fences.
 
 mod bucket;
 mod chain;

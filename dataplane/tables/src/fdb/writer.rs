@@ -72,14 +72,11 @@ fn grown(buckets: usize) -> usize {
     if buckets < SMALL { buckets * 2 } else { buckets + buckets / 3 }
 }
 
-/// Buckets in which so many entries fit without growing.
+/// Buckets in which so many entries fit without growing: the inverse of `capacity`.
 fn buckets_for(entries: usize) -> usize {
-    let slots = if entries < SMALL * SLOTS / 4 * 3 {
-        entries.saturating_add(entries / 3 + 2)
-    } else {
-        entries.saturating_add(entries / 9 + 2)
-    };
-    slots.div_ceil(SLOTS).max(2)
+    let with_share_free = |share: usize| entries.saturating_add(entries.div_ceil(share)).div_ceil(SLOTS);
+    let small = with_share_free(3).max(2);
+    if small < SMALL { small } else { with_share_free(9).max(SMALL) }
 }
 
 impl<H: KeyHash> FdbWriter<H> {
@@ -370,5 +367,124 @@ impl<H: KeyHash> FdbWriter<H> {
 impl<H: KeyHash> std::fmt::Debug for FdbWriter<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FdbWriter").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::{fdb::entry::LAST_VERSION, qsbr::Domain};
+
+    fn key(i: u64) -> FdbKey {
+        FdbKey::new(1, i)
+    }
+
+    fn new(initial_capacity: usize) -> FdbWriter {
+        Fdb::new(&Domain::new(1), FdbConfig { initial_capacity, ..FdbConfig::default() }).0
+    }
+
+    #[test]
+    fn a_table_holds_what_it_was_made_for() {
+        for capacity in [0, 1, 6, 7, 100, 3071, 3072, 3073, 50_000] {
+            let mut writer = new(capacity);
+            for i in 0..capacity as u64 {
+                writer.insert(key(i), 1).unwrap();
+            }
+            assert_eq!(writer.stats().grown, 0, "{capacity}: {:?}", writer.stats());
+        }
+    }
+
+    #[test]
+    fn ninety_percent_need_no_chain() {
+        let mut writer = new(100_000);
+        for i in 0..100_000 {
+            writer.insert(key(i), 1).unwrap();
+        }
+        let stats = writer.stats();
+        assert!(stats.load > 0.89 && stats.grown == 0, "{stats:?}");
+        assert_eq!((stats.overflow, stats.anomalies), (0, 0));
+    }
+
+    #[test]
+    fn ninety_five_percent_fit_when_growth_must_wait() {
+        let mut writer = new(100_000);
+        writer.retry_at = usize::MAX;
+        let most = writer.table().slots() as u64 * 95 / 100;
+        for i in 0..most {
+            writer.insert(key(i), 1).unwrap();
+        }
+        let stats = writer.stats();
+        assert!(stats.load > 0.949 && stats.grown == 0, "{stats:?}");
+        assert_eq!(stats.overflow, 0, "{stats:?}");
+    }
+
+    #[test]
+    fn memory_stays_below_24_bytes_an_entry_once_large() {
+        let mut writer = new(0);
+        let mut worst: f64 = 0.0;
+        for i in 0..300_000u64 {
+            writer.insert(key(i), 1).unwrap();
+            if i > 8192 {
+                worst = worst.max(writer.table().bytes(0) as f64 / writer.len() as f64);
+            }
+        }
+        assert!(worst < 24.5, "{worst} bytes an entry");
+    }
+
+    /// Ages every free entry of the table until it can be filled just once more.
+    fn age_all(writer: &FdbWriter) {
+        for entry in writer.table().buckets.iter().flat_map(|bucket| &bucket.entries) {
+            if entry.is_free() {
+                entry.age(LAST_VERSION - 1);
+            }
+        }
+    }
+
+    #[test]
+    fn worn_entries_are_left_alone_until_the_table_is_renewed() {
+        let mut writer = new(12);
+        age_all(&writer);
+        let slots = writer.table().slots();
+        for i in 0..12 {
+            writer.insert(key(i), i as u32).unwrap();
+        }
+        assert_eq!(writer.stats().worn, 0);
+        (writer.retry_at, writer.reseed_at) = (usize::MAX, usize::MAX);
+        for i in 0..12 {
+            assert_eq!(writer.remove(key(i)), Some(i as u32));
+        }
+        assert_eq!(writer.stats().worn, 12);
+        // What is left of places is used; the rest goes into chains and is found all the same.
+        for i in 0..20 {
+            writer.insert(key(i), i as u32).unwrap();
+        }
+        assert!(writer.stats().overflow >= 20 - (slots - 12));
+        assert!((0..20).all(|i| writer.get(key(i)) == Some(i as u32)));
+        // Allowed to, the table renews itself.
+        writer.retry_at = 0;
+        writer.insert(key(20), 20).unwrap();
+        let stats = writer.stats();
+        assert_eq!((stats.worn, stats.entries), (0, 21), "{stats:?}");
+        assert!((0..21).all(|i| writer.get(key(i)) == Some(i as u32)));
+    }
+
+    #[test]
+    fn entries_about_to_wear_out_are_not_displaced() {
+        let mut writer = new(3000);
+        age_all(&writer);
+        (writer.retry_at, writer.reseed_at) = (usize::MAX, usize::MAX);
+        let mut all = 0;
+        while writer.stats().overflow == 0 {
+            writer.insert(key(all), all as u32).unwrap();
+            all += 1;
+        }
+        assert_eq!(writer.stats().displacements, 0);
+        assert!((0..all).all(|i| writer.get(key(i)) == Some(i as u32)));
+    }
+
+    #[test]
+    #[should_panic(expected = "the value that says there is none")]
+    fn the_value_for_absent_cannot_be_stored() {
+        let _ = new(0).insert(key(1), MISS);
     }
 }
