@@ -7,6 +7,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod cores;
+pub mod engine;
 pub mod model;
 pub mod status;
 pub mod validate;

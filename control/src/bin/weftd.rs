@@ -81,7 +81,7 @@ fn run(model: Model, config: PathBuf) -> Result<(), Box<dyn std::error::Error>> 
             Err(e) => tracing::error!("reload refused: {e}\n{}", e.hint),
         }
     }
-    server.stop();
+    server.stop()?;
     engine.stop();
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::status::{
     WorkerStatus,
 };
 use std::collections::HashSet;
+use weft_wire::MacAddr;
 
 impl Engine {
     /// Applies an edit of the running objects.
@@ -90,19 +91,15 @@ fn add_fdb(o: &mut Objects, entries: Vec<FdbEntry>) -> ApiResult<()> {
 }
 
 fn remove_fdb(o: &mut Objects, keys: &[FdbKey]) -> ApiResult<()> {
-    let mut wanted: HashSet<(&str, _)> = keys.iter().map(|k| (k.bd.as_str(), k.mac)).collect();
-    let mut kept = Vec::with_capacity(o.fdb.len());
-    for e in o.fdb.drain(..) {
-        if wanted.remove(&(e.bd.as_str(), e.mac)) {
-            api_owned("fdb", &format!("{}/{}", e.bd, e.mac), e.owner)?;
-        } else {
-            kept.push(e);
-        }
-    }
-    if let Some((bd, mac)) = wanted.into_iter().next() {
+    let wanted: HashSet<(&str, MacAddr)> = keys.iter().map(|k| (k.bd.as_str(), k.mac)).collect();
+    let there: HashSet<(&str, MacAddr)> = o.fdb.iter().map(|e| (e.bd.as_str(), e.mac)).collect();
+    if let Some((bd, mac)) = wanted.difference(&there).next() {
         return Err(ApiError::not_found(format!("bd {bd} has no entry for {mac}")));
     }
-    o.fdb = kept;
+    for e in o.fdb.iter().filter(|e| wanted.contains(&(e.bd.as_str(), e.mac))) {
+        api_owned("fdb", &format!("{}/{}", e.bd, e.mac), e.owner)?;
+    }
+    o.fdb.retain(|e| !wanted.contains(&(e.bd.as_str(), e.mac)));
     Ok(())
 }
 
@@ -253,7 +250,6 @@ impl Backend for Engine {
 mod tests {
     use super::*;
     use crate::api::ErrorKind;
-    use weft_wire::MacAddr;
 
     fn entry(last: u8, owner: Owner) -> FdbEntry {
         let mac = MacAddr([2, 0, 0, 0, 0, last]);

@@ -15,7 +15,7 @@ use weft_tables::fdb::FdbKey;
 use weft_wire::{OuterError, RxChecks, Underlay, Vni, classify_underlay};
 
 /// Bytes that must lie in the first buffer: outer headers with all options, and enough of the inner frame to hash it.
-const HEADERS: usize = 14 + 60 + 8 + 8 + 252 + 66;
+const HEADERS: usize = weft_wire::underlay::MAX_HEADERS + 66;
 
 /// Moves the inner frames of tunnel packets into `out` with their bridge domain and FDB key.
 pub(crate) fn decap(v: View<'_>, lane: &mut Lane, up: &Uplink, burst: &mut Burst, out: &mut Scratch) {
