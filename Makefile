@@ -87,6 +87,11 @@ test-scripts: deps ## weft-host and setup-deps.sh
 test-system: deps build ## Real peers: kernel, Open vSwitch, QEMU guests, testpmd (T=... picks: pytest arguments)
 	$(WITH_PAGES) $(AS_ROOT) $(PYTEST) -c tests/pytest.ini --rootdir tests $(or $(T),tests)
 
+STRESS_SECONDS ?= 300
+.PHONY: test-stress
+test-stress: deps-build ## Readers against a writer on the lock-free tables, STRESS_SECONDS per test
+	WEFT_STRESS_SECONDS=$(STRESS_SECONDS) $(CARGO) test --release --locked -p weft-tables --test stress
+
 # Coverage-guided, on the parsers that hostile bytes reach first. Seconds for each of the targets.
 FUZZ_SECONDS ?= 300
 .PHONY: fuzz
