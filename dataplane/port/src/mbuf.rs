@@ -280,7 +280,8 @@ impl Mbuf {
         self.flags() & sys::WEFT_MBUF_F_RX_L4_CKSUM_MASK == sys::WEFT_MBUF_F_RX_L4_CKSUM_BAD
     }
 
-    /// The VLAN tag (TCI, host byte order) that the device took out of the frame, if it did. af_packet always does.
+    /// The VLAN tag (TCI, host byte order) that the device took out of the frame, if it did. weft does not ask for
+    /// that, so that tags mostly stay where they are; some virtual drivers do it all the same.
     #[inline(always)]
     pub fn vlan_stripped(&self) -> Option<u16> {
         // SAFETY: owned and live.

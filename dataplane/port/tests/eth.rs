@@ -193,10 +193,10 @@ fn refusals(lab: &Lab) {
         assert!(error.contains(what), "{device}: {error}");
     }
     for (device, mtu, what) in [
-        // 1964 + 18 + 66 fills a slot of 2048, the driver's default.
-        ("net_af_packet0,iface=lo", 1965, "framesz=4096,blocksz=4096"),
+        // 1960 + 22 (Ethernet and two tags) + 66 fill a slot of 2048, the default.
+        ("net_af_packet0,iface=lo", 1961, "framesz=4096,blocksz=4096"),
         ("net_af_packet0,iface=lo,framesz=16384", 9000, "blocksz=16384"),
-        ("net_af_packet0,iface=lo,framesz=4096,blocksz=4096", 2000, "lower framesz to 2096"),
+        ("net_af_packet0,iface=lo,framesz=4096,blocksz=4096", 2000, "lower framesz to 2080"),
         ("net_af_packet0,iface=lo,framesz=many", 1500, "not a number"),
         ("net_null0", 60, "RFC 791"),
         ("net_null0", 9000, "data room"),

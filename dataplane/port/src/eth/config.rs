@@ -32,6 +32,9 @@ pub(super) const OVERHEAD: u32 = 14 + 4 + 8;
 /// alignment of what follows the MAC header to 16).
 const TPACKET_FRONT: u32 = 66;
 
+/// Bytes of a slot that the driver does not reckon as frame (the header of TPACKET_V2 alone).
+const TPACKET_HEADER: u32 = 32;
+
 impl EthConfig {
     /// The device's name at DPDK: what stands before the first comma.
     pub(super) fn name(&self) -> &str {
@@ -57,6 +60,11 @@ impl EthConfig {
         hex(function) && (2..=3).contains(&parts.len()) && parts.iter().all(|part| hex(part))
     }
 
+    /// The kernel interface under an af_packet device.
+    pub(super) fn af_packet_interface(&self) -> Option<&str> {
+        self.name().starts_with("net_af_packet").then(|| self.argument("iface").unwrap_or_default())
+    }
+
     pub(super) fn check(&self) -> Result<(), PortError> {
         let invalid = |key: &str, why: &str| {
             Err(PortError::Invalid { what: format!("device '{}': {key}", self.device), why: why.to_owned() })
@@ -73,7 +81,7 @@ impl EthConfig {
         if self.mtu < 68 {
             return invalid("mtu", "68 bytes is the least that IPv4 allows (RFC 791)");
         }
-        if self.name().starts_with("net_af_packet") {
+        if self.af_packet_interface().is_some() {
             self.check_af_packet()?;
         }
         Ok(())
@@ -109,11 +117,11 @@ impl EthConfig {
             ));
         }
         let room = u32::from(self.pool.segment_room());
-        if framesz.saturating_sub(52) > room {
+        if framesz.saturating_sub(TPACKET_HEADER) > room {
             return mtu_error(format!(
                 "slots of framesz {framesz} do not fit mbufs with {room} bytes of data: lower framesz to {} or use \
                  mbufs with more data room",
-                (room + 52) / 16 * 16
+                (room + TPACKET_HEADER) / 16 * 16
             ));
         }
         Ok(())

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dpdk_sys as sys;
 
 use super::config::{EthConfig, OVERHEAD};
+use super::kernel;
 use super::queue::{EthRx, EthTx};
 use super::stats::{EthStats, LinkState};
 use crate::eal::Eal;
@@ -59,6 +60,8 @@ pub struct EthDev {
     driver: String,
     numa: i32,
     caps: EthCaps,
+    /// The kernel interface under an af_packet device.
+    interface: Option<String>,
 }
 
 /// What the handle and the queues share: its end closes the device.
@@ -102,7 +105,8 @@ impl EthDev {
         let tx = (0..tx).map(|q| TxQueue::Eth(EthTx::new(&device, q))).collect();
         // SAFETY: a valid port; negative when the device has no node.
         let numa = unsafe { sys::rte_eth_dev_socket_id(port) };
-        Ok((Self { device, driver, numa, caps }, rx, tx))
+        let interface = config.af_packet_interface().map(str::to_owned);
+        Ok((Self { device, driver, numa, caps, interface }, rx, tx))
     }
 
     /// The device's MAC address, first byte first on the wire.
@@ -133,7 +137,8 @@ impl EthDev {
             return LinkState::default();
         }
         let speed_mbps = if link.speed_mbps == u32::MAX { 0 } else { link.speed_mbps };
-        LinkState { up: link.up != 0, speed_mbps, full_duplex: link.full_duplex != 0 }
+        let carrier = self.interface.as_deref().is_none_or(|name| kernel::running(name).unwrap_or(false));
+        LinkState { up: link.up != 0 && carrier, speed_mbps, full_duplex: link.full_duplex != 0 }
     }
 
     /// The device's counters; all zero if it has none.
@@ -432,6 +437,13 @@ impl Setup<'_> {
     /// Many virtual devices cannot set an MTU: fine if they carry as much anyway.
     fn set_mtu(&self, info: &sys::rte_eth_dev_info) -> Result<(), PortError> {
         let mtu = self.config.mtu;
+        if let Some(interface) = self.config.af_packet_interface() {
+            return kernel::at_least(interface, mtu).map_err(|e| PortError::Mtu {
+                device: self.config.device.clone(),
+                mtu,
+                why: format!("the kernel refused it: {e}; try: ip link set {interface} mtu {mtu}"),
+            });
+        }
         // SAFETY: a valid port.
         let ret = unsafe { sys::rte_eth_dev_set_mtu(self.port, mtu) };
         let suffices = u32::from(mtu) <= sys::RTE_ETHER_MTU || u32::from(mtu) + 18 <= info.max_rx_pktlen;

@@ -2,6 +2,7 @@
 
 mod config;
 mod device;
+mod kernel;
 mod queue;
 mod stats;
 
