@@ -27,7 +27,7 @@ use super::ids::{Ids, PortId};
 use super::ports::{Opener, RunningUplink};
 use super::{Engine, Shared, State, watch, workers};
 use crate::api::ApiError;
-use crate::model::{Dscp, Idle, Model, Objects, PortKind, Settings};
+use crate::model::{Dscp, Idle, LogLevel, Model, Objects, PortKind, Settings};
 
 /// Most mbufs that are made unless the configuration asks for more.
 const DEFAULT_MBUFS: u32 = 65_535;
@@ -128,6 +128,17 @@ fn is_pci(device: &str) -> bool {
     (3..=4).contains(&fields.len()) && fields.iter().all(|f| !f.is_empty() && f.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
+/// DPDK's libraries are talkative at their own default: they speak as loud as weftd does, one step quieter.
+fn dpdk_log(level: LogLevel) -> String {
+    let level = match level {
+        LogLevel::Error | LogLevel::Warn => "error",
+        LogLevel::Info => "warning",
+        LogLevel::Debug => "info",
+        LogLevel::Trace => "debug",
+    };
+    format!("--log-level=*:{level}")
+}
+
 fn eal_config(model: &Model, control: &[usize]) -> EalConfig {
     let d = &model.settings.dpdk;
     let devices = model.settings.uplinks.iter().map(|u| &u.device).chain(model.objects.ports.iter().filter_map(|p| {
@@ -142,7 +153,7 @@ fn eal_config(model: &Model, control: &[usize]) -> EalConfig {
         main_core: control.first().copied(),
         huge: d.hugepages,
         pci_allow: devices.filter(|d| is_pci(d)).cloned().collect(),
-        extra: d.extra_args.clone(),
+        extra: std::iter::once(dpdk_log(model.settings.daemon.log)).chain(d.extra_args.clone()).collect(),
     }
 }
 
@@ -267,6 +278,8 @@ impl Engine {
             state: Mutex::new(state),
         });
         let engine = Self { shared };
+        // The uplink first: what apply makes may send at once.
+        engine.shared.state().publish(&engine.shared);
         engine.shared.state().apply(&engine.shared, objects.clone()).map_err(StartError::Objects)?;
         let watcher = engine.clone();
         spawn("watcher", move || watch::run(&watcher, &pokes))?;

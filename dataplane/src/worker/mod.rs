@@ -205,12 +205,13 @@ impl Worker {
 fn injected(v: View<'_>, lane: &mut Lane, what: Inject) {
     match what {
         Inject::Uplink(m) => {
-            let slot = v.tables.uplink.as_ref().map_or(0, |u| u.slot);
-            let limit = v.tables.uplink.as_ref().map_or(0, |u| u.max_frame);
-            if m.pkt_len() > limit {
-                return lane.counters.dropped(slot, DropReason::ExceedsUnderlayMtu, 1);
+            let Some(up) = &v.tables.uplink else {
+                return lane.counters.dropped(0, DropReason::PortNotReady, 1);
+            };
+            if m.pkt_len() > up.max_frame {
+                return lane.counters.dropped(up.slot, DropReason::ExceedsUnderlayMtu, 1);
             }
-            dispatch::to_uplink(v, lane, slot, m);
+            dispatch::to_uplink(v, lane, up.slot, m);
         }
         Inject::Encap { mbuf, vtep, network, src } => {
             // The bridge domain may have changed while the packet waited: it must still lead to that VTEP.
