@@ -133,7 +133,7 @@ weft_eth_link(uint16_t port, struct weft_link *out)
 int
 weft_vhost_set_max_queue_pairs(const char *path, uint32_t pairs)
 {
-#if RTE_VERSION >= RTE_VERSION_NUM(24, 3, 0, 0)
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 11, 0, 0)
 	return rte_vhost_driver_set_max_queue_num(path, pairs);
 #else
 	(void)path;

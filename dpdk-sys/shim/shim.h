@@ -115,7 +115,7 @@ struct weft_link {
 };
 int weft_eth_link(uint16_t port, struct weft_link *out);
 
-/* Tells the front-end how many queue pairs there are, where this release can (24.03 and newer): 0, or a negative
+/* Tells the front-end how many queue pairs there are, where this release can (23.11 and newer): 0, or a negative
  * errno, -ENOTSUP on older ones. */
 int weft_vhost_set_max_queue_pairs(const char *path, uint32_t pairs);
 

@@ -36,12 +36,15 @@ impl Lab {
     }
 }
 
+/// A part of the test, with its name.
+type Step = (&'static str, fn(&Lab));
+
 #[test]
 fn devices() {
     let eal = common::eal("eth");
     let pool = pool(&eal, "eth", 4095);
     let lab = Lab { eal, pool, folder: Folder::new("eth") };
-    let steps: &[(&str, fn(&Lab))] = &[
+    let steps: &[Step] = &[
         ("null", null),
         ("ring", ring),
         ("memif", memif),

@@ -6,11 +6,14 @@ use common::{bytes, frame};
 use dpdk_sys as sys;
 use weft_port::{BURST, Burst, DEFAULT_DATA_ROOM, HEADROOM, Mbuf, Mempool, PortError, free_burst};
 
+/// A part of the test, with its name.
+type Step = (&'static str, fn(&Mempool));
+
 #[test]
 fn mbufs_and_pools() {
     let eal = common::eal("mbuf");
     let pool = common::pool(&eal, "mbufs", 511);
-    let steps: &[(&str, fn(&Mempool))] = &[
+    let steps: &[Step] = &[
         ("fresh", fresh),
         ("front", front),
         ("back", back),

@@ -175,6 +175,9 @@ fn frames(count: u32) -> Vec<Vec<u8>> {
     (0..count).map(|i| frame(i, 60 + (i as usize * 131) % 1455)).collect()
 }
 
+/// A part of the test, with its name.
+type Step = (&'static str, fn(&Lab));
+
 #[test]
 fn guests() {
     if !hugepages() {
@@ -183,7 +186,7 @@ fn guests() {
     }
     let eal = common::eal("vhost");
     let lab = Lab { pool: pool(&eal, "vhost", 8191), eal, folder: Folder::new("vhost") };
-    let steps: &[(&str, fn(&Lab))] = &[
+    let steps: &[Step] = &[
         ("offered features", offered),
         ("sockets in the way", sockets),
         ("server, split, 1 queue", |lab| forwarding(lab, VhostMode::Server, 1, false)),

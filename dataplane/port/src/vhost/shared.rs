@@ -48,9 +48,9 @@ pub(super) struct Shared {
     vid: AtomicI32,
     /// Feature word that was negotiated with it.
     features: AtomicU64,
-    /// Bit n: ring n beyond those that the port has was enabled by the guest.
+    /// The rings that the port has, in the guest's order.
     rings: Box<[Ring]>,
-    /// Rings enabled by the guest that the port does not have.
+    /// Number of rings that the guest has enabled beyond those.
     unserved: AtomicU32,
     presence: Presence,
     /// For [`Shared::with_device`], whose slot has one user at a time.
