@@ -400,9 +400,9 @@ fn an_absent_weftd_exits_with_3_and_says_how_to_start_it() {
     let by_environment = Command::new(env!("CARGO_BIN_EXE_weftctl"))
         .args(["status"])
         .env("WEFT_SOCKET", socket)
-        .status()
+        .output()
         .unwrap();
-    assert!(by_environment.success());
+    assert!(by_environment.status.success());
 
     lab.server.take().unwrap().stop().unwrap();
     assert!(!lab.socket.exists(), "the socket is removed at exit");
@@ -428,4 +428,80 @@ fn a_stop_does_not_wait_for_idle_clients() {
     lab.server.take().unwrap().stop().unwrap();
     assert!(begin.elapsed() < std::time::Duration::from_millis(900), "{:?}", begin.elapsed());
     drop(idle);
+}
+
+#[test]
+fn a_weftd_that_hangs_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("weftd.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let ran = weftctl(&["--socket", socket.to_str().unwrap(), "--timeout", "1", "status"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (3, ""));
+    assert!(ran.stderr.starts_with("error: weftd has not answered for 1 s\n"), "{}", ran.stderr);
+}
+
+/// Requests that weftctl cannot send, as a client in another language may.
+#[test]
+fn malformed_requests_are_refused_with_all_their_mistakes() {
+    use weft_control::api::{CallError, Client, ErrorKind, proto};
+    let lab = Lab::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut client = Client::connect(&lab.socket).await.unwrap();
+        let mut raw = client.raw();
+        let status = raw
+            .add_fdb(proto::AddFdbRequest {
+                entries: vec![
+                    proto::FdbEntry { bd: "web".into(), mac: "02:00".into(), target: None },
+                    proto::FdbEntry { bd: "web".into(), mac: "zz".into(), target: None },
+                ],
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(status.message().lines().count(), 4, "{}", status.message());
+        let Err(CallError::Refused(error)) = Err::<(), _>(CallError::from(status)) else {
+            panic!("no refusal")
+        };
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        assert!(
+            error.hint.contains("02:00:00:00:00:01") && error.hint.contains("port or vtep"),
+            "{}",
+            error.hint
+        );
+
+        let mut request = proto::AddPortRequest { name: "p".into(), bd: "web".into(), ..Default::default() };
+        let status = raw.add_port(request.clone()).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        request.queues = 70_000;
+        let device = proto::EthdevPort { device: "d".into(), mtu: u32::MAX };
+        request.kind = Some(proto::add_port_request::Kind::Ethdev(device));
+        let status = raw.add_port(request).await.unwrap_err();
+        assert!(status.message().contains("queues = 70000") && status.message().contains("mtu = 4294967295"));
+
+        // The connection is as good as before.
+        assert_eq!(client.status().await.unwrap().ports, 1);
+    });
+}
+
+/// A thousand mistakes would not fit into the headers that carry errors.
+#[test]
+fn a_batch_with_many_mistakes_gets_a_short_answer() {
+    use weft_control::api::{CallError, Client};
+    use weft_control::model::FdbEntry;
+    let lab = Lab::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut client = Client::connect(&lab.socket).await.unwrap();
+        let entries = (0..50_000u64).map(|i| FdbEntry {
+            bd: "nope".into(),
+            mac: weft_wire::MacAddr::from_u64(0x0200_0000_1000 + i),
+            target: FdbTarget::Port("vm1".into()),
+            owner: Owner::Api,
+        });
+        let Err(CallError::Refused(error)) = client.add_fdb(entries.collect()).await else {
+            panic!("it must be refused")
+        };
+        assert!(error.message.lines().last().unwrap().ends_with(" more"), "{}", error.message);
+        assert_eq!(client.status().await.unwrap().fdb_entries, 1, "all or nothing");
+    });
 }

@@ -82,6 +82,11 @@ impl Client {
         Ok(Client { inner: WeftClient::new(channel).max_decoding_message_size(64 << 20) })
     }
 
+    /// The generated client on the same connection.
+    pub fn raw(&self) -> WeftClient<Channel> {
+        self.inner.clone()
+    }
+
     /// See [`super::Backend::status`].
     pub async fn status(&mut self) -> CallResult<plain::Status> {
         Ok(self.inner.get_status(proto::GetStatusRequest {}).await?.into_inner().into())

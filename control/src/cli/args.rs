@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
+    /// Give up when weftd has not answered for so long
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
     #[command(subcommand)]
     pub verb: Verb,
 }

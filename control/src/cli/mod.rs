@@ -10,6 +10,7 @@ mod table;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use serde::Serialize;
@@ -38,6 +39,7 @@ enum Failure {
     Connect(ConnectError),
     Call(CallError),
     Local(ApiError),
+    Timeout(Duration),
 }
 
 impl From<CallError> for Failure {
@@ -79,6 +81,11 @@ fn report(failure: &Failure, json: bool) -> ExitCode {
             let hint = "it may have been stopped just now: see 'weftctl status' and weftd's log";
             (3, "unreachable", failure_text(failure), hint.to_owned())
         }
+        Failure::Timeout(_) => {
+            let hint = "a change waits for every worker: 'weftctl status' and weftd's log name one that is stuck\n\
+                        the request may still be carried out";
+            (3, "unreachable", failure_text(failure), hint.to_owned())
+        }
         Failure::Call(CallError::Unclear(_)) => (1, "internal", failure_text(failure), String::new()),
     };
     let mut text = String::new();
@@ -101,6 +108,7 @@ fn failure_text(failure: &Failure) -> String {
         Failure::Connect(error) => error.to_string(),
         Failure::Call(error) => error.to_string(),
         Failure::Local(error) => error.to_string(),
+        Failure::Timeout(limit) => format!("weftd has not answered for {} s", limit.as_secs()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The verbs that talk to weftd.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -29,10 +30,13 @@ pub(super) fn run(args: &Args) -> Result<Output, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Local(ApiError::internal(format!("cannot start: {error}"))))?;
-    runtime.block_on(async {
+    let work = async {
         let mut client = Client::connect(&args.socket).await.map_err(Failure::Connect)?;
         verb(&mut client, &args.verb).await
-    })
+    };
+    let limit = Duration::from_secs(args.timeout);
+    runtime
+        .block_on(async { tokio::time::timeout(limit, work).await.unwrap_or(Err(Failure::Timeout(limit))) })
 }
 
 async fn verb(client: &mut Client, verb: &Verb) -> Result<Output, Failure> {

@@ -60,6 +60,8 @@ impl Source {
     /// An error at `span` (bytes); without a span it belongs to the file as a whole.
     pub(crate) fn diagnostic(&self, span: Option<Range<usize>>, message: String, hint: String) -> Diagnostic {
         let file = self.file.clone();
+        // Keys and values of the file are quoted in messages: none may drive the reader's terminal.
+        let message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let Some(span) = span else {
             return Diagnostic {
                 file,

@@ -297,6 +297,21 @@ fn carets_count_characters_and_long_lines_are_cut() {
 }
 
 #[test]
+fn messages_carry_no_control_characters() {
+    let text = format!("{LEAST}[daemon]\n\"\\u001b[2J\" = 1\n[[port]]\nname = \"p\"\nbd = \"\\u001b[2J\"\n");
+    for diagnostic in parse(&text, "f").unwrap_err() {
+        assert!(!diagnostic.to_string().contains(|c: char| c.is_control() && c != '\n'), "{diagnostic:?}");
+    }
+}
+
+#[test]
+fn a_model_survives_json() {
+    let model = parse(FULL, "f").unwrap();
+    let json = serde_json::to_string(&model).unwrap();
+    assert_eq!(serde_json::from_str::<Model>(&json).unwrap(), model);
+}
+
+#[test]
 fn findings_point_at_the_very_element() {
     let (line, message, _) = one_error("[[bd]]\nname = \"b\"\nvni = 1\nvteps = [\n  \"nope\",\n]\n");
     assert_eq!((line, message.as_str()), (9, "there is no vtep \"nope\""));
