@@ -14,7 +14,7 @@ use crate::validate::range;
 #[command(
     name = "weftctl",
     version,
-    about,
+    about = "Show and change a running weftd",
     after_help = "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 weftd cannot be reached.\nWhat is added here has the owner 'api': a reload of the file does not touch it, a restart forgets it."
 )]
 pub(super) struct Args {
