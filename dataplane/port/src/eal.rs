@@ -1,6 +1,7 @@
 //! DPDK's environment abstraction layer: started once, and a token that says so.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -53,13 +54,15 @@ impl EalConfig {
             self.file_prefix.clone(),
             "-m".into(),
             self.memory_mb.to_string(),
-            // No files that a crash leaves behind, and no second process that could attach.
-            "--in-memory".into(),
             "--no-telemetry".into(),
         ];
-        if !self.huge {
-            args.push("--no-huge".into());
-        }
+        // No files that a crash leaves behind, and no second process that could attach. EAL refuses --in-memory
+        // beside --no-huge; what is left of it then is --no-shconf.
+        args.extend(
+            if self.huge { &["--in-memory"][..] } else { &["--no-huge", "--no-shconf"] }
+                .iter()
+                .map(|&s| s.into()),
+        );
         if self.pci_allow.is_empty() {
             args.push("--no-pci".into());
         }
@@ -137,6 +140,7 @@ fn start(args: Vec<CString>, shown: &str) -> Result<(), PortError> {
     // SAFETY: `args` are valid C strings that are never freed, and this is the process's only call.
     let ret = unsafe { sys::rte_eal_init(args.len() as c_int, args.as_mut_ptr()) };
     if ret >= 0 {
+        remove_runtime_dir();
         return Ok(());
     }
     let errno = ffi::rte_errno();
@@ -147,6 +151,20 @@ fn start(args: Vec<CString>, shown: &str) -> Result<(), PortError> {
         _ => "see DPDK's own lines above; often too few free hugepages, or an argument it does not know",
     };
     Err(PortError::EalInit { reason: ffi::strerror(errno), args: shown.to_owned(), hint })
+}
+
+/// EAL makes a folder for its files even when it is told to have none, and leaves it behind. Not ours to remove if
+/// something is in it: then an argument or another process wanted it.
+fn remove_runtime_dir() {
+    // SAFETY: EAL runs; the path is a C string of its own that stays.
+    let dir = unsafe {
+        let dir = sys::rte_eal_get_runtime_dir();
+        if dir.is_null() {
+            return;
+        }
+        CStr::from_ptr(dir)
+    };
+    let _ = std::fs::remove_dir(Path::new(OsStr::from_bytes(dir.to_bytes())));
 }
 
 /// The plug-in folder compiled into this DPDK.
@@ -173,7 +191,7 @@ mod tests {
     fn arguments_follow_the_configuration() {
         let config = EalConfig { file_prefix: "p".into(), memory_mb: 256, ..EalConfig::default() };
         let args = config.args(3).join(" ");
-        assert_eq!(args, "--lcores 0@3 --file-prefix p -m 256 --in-memory --no-telemetry --no-pci");
+        assert_eq!(args, "--lcores 0@3 --file-prefix p -m 256 --no-telemetry --in-memory --no-pci");
 
         let config = EalConfig {
             huge: false,
@@ -182,7 +200,10 @@ mod tests {
             ..config
         };
         let args = config.args(0).join(" ");
-        assert!(args.ends_with("--no-huge -a 0000:01:00.0 -a 0000:02:00.0,x=1 --log-level=8"), "{args}");
+        assert!(
+            args.ends_with("--no-huge --no-shconf -a 0000:01:00.0 -a 0000:02:00.0,x=1 --log-level=8"),
+            "{args}"
+        );
         assert!(!args.contains("--no-pci"));
     }
 

@@ -14,6 +14,10 @@ fn starts_once_restores_the_mask_and_registers_threads() {
     let before = affinity();
     let eal = common::eal("eal");
     assert_eq!(affinity(), before, "the caller keeps its cores");
+    let own = format!("weft-test-eal-{}", std::process::id());
+    for folder in ["/run/dpdk", "/var/run/dpdk", "/tmp/dpdk"] {
+        assert!(!std::path::Path::new(folder).join(&own).exists(), "EAL's folder is left in {folder}");
+    }
     assert!(tsc_hz() > 100_000_000);
     assert!(eal.dpdk_version().contains('.'));
 

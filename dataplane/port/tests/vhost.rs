@@ -38,7 +38,7 @@ impl VhostHooks for Log {
 }
 
 /// A guest: testpmd on a virtio-user device. Killed on drop.
-struct Guest(Child);
+struct Guest(Child, String);
 
 impl Guest {
     fn start(path: &Path, server: bool, queues: u16, packed: bool) -> Self {
@@ -50,6 +50,7 @@ impl Guest {
             u8::from(packed),
             if server { ",server=1" } else { "" }
         );
+        let prefix = format!("weft-guest-{}-{number}", std::process::id());
         let child = Command::new("dpdk-testpmd")
             .args([
                 "-l",
@@ -61,10 +62,7 @@ impl Guest {
                 "-m",
                 "128",
             ])
-            .args([
-                format!("--file-prefix=weft-guest-{}-{number}", std::process::id()),
-                format!("--vdev={vdev}"),
-            ])
+            .args([format!("--file-prefix={prefix}"), format!("--vdev={vdev}")])
             .args([
                 "--",
                 "--forward-mode=io",
@@ -79,7 +77,7 @@ impl Guest {
             .stderr(Stdio::null())
             .spawn()
             .expect("dpdk-testpmd: apt install dpdk-dev dpdk");
-        Self(child)
+        Self(child, prefix)
     }
 
     /// SIGKILL.
@@ -93,6 +91,8 @@ impl Drop for Guest {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+        // EAL's folder, which is empty and stays behind.
+        let _ = std::fs::remove_dir(format!("/run/dpdk/{}", self.1));
     }
 }
 

@@ -12,6 +12,9 @@
 //! 1, never neither. The owner's side runs at every burst, the other almost never, so the cost is moved there:
 //! `membarrier(PRIVATE_EXPEDITED)` makes every running thread of the process execute a full barrier, and the light
 //! barrier only keeps the compiler from reordering. Where the kernel lacks membarrier, both are fences.
+//!
+//! The tests below fail at once without the wait. They cannot prove the barriers: on x86 the window is a few
+//! nanoseconds, and no model checker for Rust knows membarrier. Those rest on the argument above.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};

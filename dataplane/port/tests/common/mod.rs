@@ -8,8 +8,11 @@ use weft_port::{
     BURST, Burst, DEFAULT_DATA_ROOM, Eal, EalConfig, Mbuf, Mempool, RxQueue, TxQueue, free_burst,
 };
 
-/// True when there are hugepages to spare for a test.
+/// True when there are hugepages to spare for a test, unless WEFT_TEST_NO_HUGE is set.
 pub fn hugepages() -> bool {
+    if std::env::var_os("WEFT_TEST_NO_HUGE").is_some() {
+        return false;
+    }
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let value = |key: &str| {
         let line = text.lines().find(|l| l.starts_with(key)).unwrap_or_default();
