@@ -1,6 +1,6 @@
 //! Buckets of entries, one cache line each, and the array of them.
 
-use super::entry::Entry;
+use super::{entry::Entry, key::FdbKey};
 use crate::alloc::OutOfMemory;
 
 /// Entries in a bucket: four fill a cache line. Fewer under loom, whose work grows with every load.
@@ -11,6 +11,18 @@ pub(super) const SLOTS: usize = if cfg!(loom) { 1 } else { 4 };
 #[repr(C, align(64))]
 pub(super) struct Bucket {
     pub(super) entries: [Entry; SLOTS],
+}
+
+impl Bucket {
+    /// Bit i is set if entry i may hold the key.
+    #[inline]
+    pub(super) fn hints(&self, key: FdbKey) -> u32 {
+        let mut hints = 0;
+        for (i, entry) in self.entries.iter().enumerate() {
+            hints |= u32::from(entry.may_hold(key)) << i;
+        }
+        hints
+    }
 }
 
 #[cfg(not(loom))]

@@ -56,18 +56,19 @@ pub(super) enum State {
 }
 
 impl Entry {
-    /// The value, if the entry holds `key` at some moment during the call.
+    /// Whether it is worth while to look closer: false for all but a full match in A.
     ///
-    /// A mismatch is no proof that the key is absent from the table, only that it is not here now; the
-    /// caller needs an acquire fence before it draws conclusions (see `Table::lookup`).
+    /// Relaxed: neither answer proves anything yet. False is no proof that the key is absent from the
+    /// table, only that it is not here now; the caller needs an acquire fence before it draws conclusions
+    /// (see `Table::lookup`). True is left to `confirm`.
     #[inline]
-    pub(super) fn get(&self, key: FdbKey) -> Option<u32> {
-        // Relaxed: a hint that saves the other two loads for all but a full match in A.
-        if self.a.load(Ordering::Relaxed) == key.a { self.confirm(key) } else { None }
+    pub(super) fn may_hold(&self, key: FdbKey) -> bool {
+        self.a.load(Ordering::Relaxed) == key.a
     }
 
+    /// The value, if the entry holds `key` at some moment during the call.
     #[inline]
-    fn confirm(&self, key: FdbKey) -> Option<u32> {
+    pub(super) fn confirm(&self, key: FdbKey) -> Option<u32> {
         // Acquire pairs with the release of B in `fill` (A is not older), and in `clear` (who sees an
         // entry displaced sees its copy).
         let mut before = self.b.load(Ordering::Acquire);

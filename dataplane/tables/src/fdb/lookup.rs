@@ -1,6 +1,12 @@
 //! The readers' side. The essay in the parent module says why a miss can be believed.
 
-use super::{MISS, hash::KeyHash, key::FdbKey, table::Pair, table::Table};
+use super::{
+    MISS,
+    bucket::SLOTS,
+    hash::KeyHash,
+    key::FdbKey,
+    table::{Pair, Table},
+};
 use crate::sync::{Ordering, fence};
 
 /// Keys that are looked up together. More would not hide more latency, as a core has fewer line fill buffers.
@@ -81,12 +87,15 @@ impl<H: KeyHash> Table<H> {
     /// One look at every place where the key may be.
     #[inline]
     fn look(&self, key: FdbKey, pair: Pair) -> Option<u32> {
-        for index in [pair.first, pair.second] {
-            for entry in &self.bucket(index).entries {
-                if let Some(value) = entry.get(key) {
-                    return Some(value);
-                }
+        // Which of the eight it is cannot be predicted: compare all without a branch, then confirm.
+        let buckets = [self.bucket(pair.first), self.bucket(pair.second)];
+        let mut hints = buckets[0].hints(key) | buckets[1].hints(key) << SLOTS;
+        while hints != 0 {
+            let at = hints.trailing_zeros() as usize;
+            if let Some(value) = buckets[at / SLOTS % 2].entries[at % SLOTS].confirm(key) {
+                return Some(value);
             }
+            hints &= hints - 1;
         }
         // Relaxed: the writer counts a node before it links it and uncounts it after it unlinked it, so
         // that for a key that is in a chain throughout the call every value that can be read is above 0.

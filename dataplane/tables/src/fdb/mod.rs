@@ -73,8 +73,16 @@
 //! `tests/loom_fdb.rs` runs each protocol in all interleavings (in the larger ones, all up to 2 or 3
 //! preemptions) on tables of four places; `tests/model.rs` compares with a hash map under good and bad hashes;
 //! `tests/stress.rs` lets a writer run at full speed against readers that know what must be there.
-//! Not modelled by loom: the size of real tables and the order in which hardware prefetches. Not run
-//! here: ThreadSanitizer, which does not understand fences.
+//! Not modelled by loom: real sizes, the hash, and the layout of the buckets' array, which the latter two run.
+//! ThreadSanitizer runs the stress test as well, also with a toolchain whose standard library is not
+//! instrumented, if told what it then misunderstands (and one test at a time, for the harness's sake). It knows no fences, so that it checks reclamation
+//! and publication, not the belief in misses:
+//!
+//! ```text
+//! TSAN_OPTIONS=suppressions=$PWD/dataplane/tables/tests/tsan.supp RUSTC_BOOTSTRAP=1 \
+//! RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+//! cargo test -p weft-tables --target x86_64-unknown-linux-gnu --test stress -- --test-threads 1
+//! ```
 
 mod bucket;
 mod chain;
