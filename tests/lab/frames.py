@@ -53,7 +53,7 @@ class Outer:
 
     def wrap(self, payload: bytes, dport: int, *, checksum: bool = False, udp_length: int | None = None,
              udp_checksum: int | None = None, ip_length: int | None = None, ip_checksum: int | None = None,
-             flags: str = "DF", frag: int = 0, version: int = 4, ihl: int | None = None, ttl: int = 64, tos: int = 0,
+             ip_flags: str = "DF", frag: int = 0, version: int = 4, ihl: int | None = None, ttl: int = 64, tos: int = 0,
              options: bytes = b"") -> bytes:
         """Ethernet, IPv4 and UDP around `payload`; every length and checksum can be set wrong."""
         udp = UDP(sport=self.sport, dport=dport, len=udp_length)
@@ -61,7 +61,7 @@ class Outer:
             udp.chksum = udp_checksum
         elif not checksum:
             udp.chksum = 0
-        ip = IP(src=self.src_ip, dst=self.dst_ip, flags=flags, frag=frag, ttl=ttl, tos=tos, len=ip_length,
+        ip = IP(src=self.src_ip, dst=self.dst_ip, flags=ip_flags, frag=frag, ttl=ttl, tos=tos, len=ip_length,
                 chksum=ip_checksum, version=version, ihl=ihl)
         if options:
             ip.options = [Raw(options)]

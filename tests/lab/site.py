@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,13 @@ class Site:
     def fdb(self, bd: str, mac: str, **target: str) -> None:
         self.config["fdb"].append({"bd": bd, "mac": mac, **target})
 
-    def kernel_port(self, name: str, bd: str, *, mac: str = "", mtu: int = 1500) -> Netns:
+    def kernel_port(self, name: str, bd: str, *, mac: str = "", mtu: int = 1500,
+                    driver: Callable[[int, str], str] = weft.af_packet) -> Netns:
         """A tenant that is a kernel's network stack: namespace with `eth0`, attached by AF_PACKET."""
         tenant = Netns(self.lab, f"{name}-{self.number}")
         veth(self.ns, name, tenant, "eth0", mtu=mtu, b_mac=mac)
         self._devices += 1
-        self.config["port"].append(weft.ethdev_port(name, bd, weft.af_packet(self._devices, name), mtu=mtu))
+        self.config["port"].append(weft.ethdev_port(name, bd, driver(self._devices, name), mtu=mtu))
         return tenant
 
     def tenant(self, name: str, bd: str, cidr: str, mac: str, **more: Any) -> Netns:
@@ -58,7 +60,7 @@ class Site:
 
     def raw_port(self, name: str, bd: str, *, mtu: int = 1500) -> Wire:
         """A tenant port of which the test sees and sends every byte."""
-        return self.kernel_port(name, bd, mtu=mtu).wire("eth0")
+        return self.kernel_port(name, bd, mtu=mtu, driver=weft.pcap).wire("eth0")
 
     def vm_port(self, name: str, bd: str, *, mode: str = "server", queues: int = 1, packed: bool = False) -> Path:
         """A vhost-user port; returns the socket's path."""
@@ -78,12 +80,15 @@ class Site:
         return copy.deepcopy(self.config)
 
     def start(self, **options: Any) -> Weft:
-        return Weft(self.lab, self.ns, self.config, name=f"weftd{self.number}", **options)
+        daemon = Weft(self.lab, self.ns, self.config, name=f"weftd{self.number}", **options)
+        self.mac = daemon.ctl("uplink", "list")[0]["mac"]  # not every driver takes the kernel device's
+        return daemon
 
 
 def wire_site(lab: Lab, number: int = 1, **uplink: Any) -> tuple[Site, Wire, str]:
-    """A host whose underlay is in the test's hands: the site, the other end of its wire, and that end's MAC."""
-    site = Site(lab, number, **uplink)
+    """A host whose underlay is in the test's hands, byte by byte: the site, the other end of its wire, and that end's
+    MAC. The site's own MAC is known once weftd runs."""
+    site = Site(lab, number, **{"device": weft.pcap(0, "up0"), **uplink})
     outside = Netns(lab, f"wire{number}")
     peer_mac = "02:aa:00:00:00:fe"
     site.underlay(outside, "eth0", peer_mac=peer_mac)

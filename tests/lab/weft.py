@@ -96,6 +96,12 @@ def af_packet(index: int, interface: str) -> str:
     return f"net_af_packet{index},iface={interface},framesz=2048,framecnt=512,blocksz=4096"
 
 
+def pcap(index: int, interface: str) -> str:
+    """The same by libpcap: slower, but every frame as it is. DPDK's af_packet puts IPv4 fragments together again
+    (PACKET_FANOUT_FLAG_DEFRAG)."""
+    return f"net_pcap{index},rx_iface_in={interface},tx_iface={interface}"
+
+
 def uplink(interface: str, address: str, *, device: str = "", **more: Any) -> Table:
     return {"name": "up0", "device": device or af_packet(0, interface), "address": address, "mtu": 1600, "tap": "", **more}
 

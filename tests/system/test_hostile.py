@@ -121,14 +121,14 @@ UNDERLAY: list[tuple[str, Callable[[Sender], bytes], str]] = [
     ("IPv4 version 6", lambda s: s.v.vxlan(100, INNER, version=6), "outer-bad-ip-header"),
     ("IPv4 header length 16", lambda s: s.v.vxlan(100, INNER, ihl=4), "outer-bad-ip-header"),
     ("IPv4 options", lambda s: s.v.vxlan(100, INNER, options=b"\x01\x01\x01\x00"), FORWARDED),
-    ("first fragment", lambda s: s.v.vxlan(100, INNER, flags="MF"), "outer-fragment"),
-    ("later fragment", lambda s: s.v.vxlan(100, INNER, flags="", frag=10), "outer-fragment"),
+    ("first fragment", lambda s: s.v.vxlan(100, INNER, ip_flags="MF"), "outer-fragment"),
+    ("later fragment", lambda s: s.v.vxlan(100, INNER, ip_flags="", frag=10), "outer-fragment"),
     # Whom the frame is for.
     ("another MAC", lambda s: patched(s.v.vxlan(100, INNER), 0, bytes.fromhex("02aa00000077")), "not-our-mac"),
     ("broadcast MAC", lambda s: patched(s.v.vxlan(100, INNER), 0, b"\xff" * 6), TO_HOST),
     ("another IP address", lambda s: Outer(s.v.src_mac, s.v.dst_mac, VXLAN_PEER, "192.168.50.66").vxlan(100, INNER), TO_HOST),
     ("another UDP port", lambda s: s.v.vxlan(100, INNER, port=4790), TO_HOST),
-    ("vxlan bytes on the geneve port", lambda s: s.v.wrap(frames.vxlan(100, INNER), 6081), "geneve-not-ethernet"),
+    ("vxlan bytes on the geneve port", lambda s: s.v.wrap(frames.vxlan(100, INNER), 6081), "geneve-truncated"),
     ("TCP to the VTEP", lambda s: bytes(frames.Ether(src=s.v.src_mac, dst=s.v.dst_mac) / frames.IP(
         src=VXLAN_PEER, dst=s.v.dst_ip) / frames.TCP(dport=22)), TO_HOST),
     ("IPv6", lambda s: bytes(frames.Ether(src=s.v.src_mac, dst=s.v.dst_mac) / frames.IPv6() / frames.UDP()), TO_HOST),
@@ -337,7 +337,8 @@ def test_a_vm_sends_frames_of_every_length(lab: Lab) -> None:
     lengths = [*range(1, 100), *range(1400, len(whole) + 1)]
     traffic.write_pcap(lab.path("lengths.pcap"), [whole[:n] for n in lengths])
     drops = DropCount(daemon)
-    pmd = testpmd.Testpmd(lab, [f"net_pcap0,rx_pcap={lab.path('lengths.pcap')}", testpmd.virtio_user(0, path)])
+    pmd = testpmd.Testpmd(lab, [f"net_pcap0,rx_pcap={lab.path('lengths.pcap')}", testpmd.virtio_user(0, path)],
+                          args=("--no-flush-rx",))
     site.wait_port(daemon, "vm")
     pmd.start("io")
     wait_for(lambda: pmd.stats(1).tx_packets >= len(lengths), 10, "the VM has sent all")

@@ -208,7 +208,7 @@ def test_the_way_to_the_kernel_is_rate_limited(lab: Lab) -> None:
     host.bd("web", None)
     daemon = host.start()
     drops = DropCount(daemon)
-    stray = bytes(Ether(src=mac, dst=host.mac) / IP(src=PEER, dst=host.address) / frames.UDP(sport=1, dport=9) / b"x" * 20)
+    stray = bytes(Ether(src=mac, dst=host.mac) / IP(src=PEER, dst=host.address) / frames.UDP(sport=1, dport=9) / bytes(20))
     for _ in range(20):
         wire.send(*[stray] * 50)
         time.sleep(0.01)
