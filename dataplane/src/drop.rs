@@ -56,6 +56,7 @@ drop_reasons! {
     GeneveControl, "geneve-control", "A GENEVE control packet (O bit): weft speaks no control protocol over GENEVE.";
     GeneveNotEthernet, "geneve-not-ethernet", "The GENEVE payload was not an Ethernet frame (protocol type 0x6558).";
     InnerRunt, "inner-runt", "The frame inside the tunnel was shorter than an Ethernet header.";
+    EcnNotCapable, "ecn-not-capable", "The underlay marked congestion on a packet whose inner transport does not know ECN: it is dropped as its only signal (RFC 6040 4.2).";
     UnknownVni, "unknown-vni", "No bridge domain has this VNI.";
     UnknownVtep, "unknown-vtep", "The tunnel packet came from an address that is not a VTEP of its bridge domain.";
     SplitHorizon, "split-horizon", "A frame from a tunnel would have gone to a tunnel: VTEPs form a full mesh, so it is not forwarded again.";

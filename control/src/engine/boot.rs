@@ -124,8 +124,10 @@ fn stay_on(cores: &[usize]) -> Result<(), StartError> {
 /// Whether a device is given by its PCI address (`0000:01:00.0` or `01:00.0`), perhaps with arguments behind it.
 fn is_pci(device: &str) -> bool {
     let address = device.split(',').next().unwrap_or_default();
-    let fields: Vec<&str> = address.split([':', '.']).collect();
-    (3..=4).contains(&fields.len()) && fields.iter().all(|f| !f.is_empty() && f.bytes().all(|b| b.is_ascii_hexdigit()))
+    let Some((bus, function)) = address.rsplit_once('.') else { return false };
+    let hex = |f: &str| !f.is_empty() && f.bytes().all(|b| b.is_ascii_hexdigit());
+    let fields: Vec<&str> = bus.split(':').collect();
+    (2..=3).contains(&fields.len()) && fields.iter().all(|f| hex(f)) && hex(function)
 }
 
 /// DPDK's libraries are talkative at their own default: they speak as loud as weftd does, one step quieter.

@@ -43,7 +43,8 @@ pub fn compile(input: &Input<'_>) -> Tables {
 
     for v in &input.objects.vteps {
         if let Some(slot) = input.ids.vtep(&v.name) {
-            t.vteps.insert(v.address, slot);
+            // One host may be two VTEPs, one for each encapsulation: the first stands for its address.
+            t.vteps.entry(v.address).or_insert(slot);
         }
     }
     let mut at = BTreeMap::new();
@@ -57,6 +58,8 @@ pub fn compile(input: &Input<'_>) -> Tables {
         let vteps: Vec<u16> = bd.vteps.iter().filter_map(|v| input.ids.vtep(v)).collect();
         let mut vtep_set = VtepSet::default();
         vteps.iter().for_each(|v| vtep_set.insert(*v));
+        let addresses = bd.vteps.iter().filter_map(|v| input.objects.vtep(v)).map(|v| v.address);
+        addresses.filter_map(|a| t.vteps.get(&a)).for_each(|v| vtep_set.insert(*v));
         t.bds.push(Bd {
             network,
             vni: bd.vni,
@@ -152,13 +155,17 @@ mod tests {
     fn domains_hold_their_own_ports_and_vteps_only() {
         let mut ids = Ids::new();
         let objects = Objects {
-            vteps: vec![vtep("b", 2), vtep("c", 3)],
-            bds: vec![bd("red", 10, &["b"]), bd("blue", 11, &["b", "c"])],
+            vteps: vec![vtep("b", 2), vtep("c", 3), vtep("c-again", 3)],
+            bds: vec![bd("red", 10, &["b"]), bd("blue", 11, &["b", "c"]), bd("green", 12, &["c-again"])],
             ports: vec![port("r1", "red"), port("b1", "blue"), port("b2", "blue")],
             fdb: Vec::new(),
         };
-        objects.vteps.iter().for_each(|v| drop(ids.take_vtep(&v.name)));
-        objects.bds.iter().for_each(|b| drop(ids.take_network(&b.name)));
+        for v in &objects.vteps {
+            ids.take_vtep(&v.name).unwrap();
+        }
+        for b in &objects.bds {
+            ids.take_network(&b.name).unwrap();
+        }
         let ports = [("r1", 1), ("b1", 2), ("b2", 3)];
         let mut ports: BTreeMap<_, _> =
             ports.into_iter().map(|(n, s)| (n.to_string(), facts(s, &[Some(0)]))).collect();
@@ -171,6 +178,7 @@ mod tests {
         assert_eq!((&red.members[..], &blue.members[..]), (&[1][..], &[2][..]), "b2 is down");
         let c = t.vteps[&Ipv4Addr::new(192, 168, 50, 3)];
         assert!(blue.vtep_set.contains(c) && !red.vtep_set.contains(c));
+        assert!(t.bds[t.vnis[&12] as usize].vtep_set.contains(c), "another VTEP at the same address");
         assert_eq!(t.port(2).unwrap().bd, t.vnis[&11]);
         assert!(t.port(3).unwrap().routes[0].queues.is_empty());
     }

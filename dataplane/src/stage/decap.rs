@@ -12,7 +12,7 @@ use crate::underlay::punt::{Punt, Ring};
 use std::net::Ipv4Addr;
 use weft_port::{Burst, Mbuf};
 use weft_tables::fdb::FdbKey;
-use weft_wire::{OuterError, RxChecks, Underlay, Vni, classify_underlay};
+use weft_wire::{ecn, OuterError, RxChecks, Underlay, Vni, classify_underlay};
 
 /// Bytes that must lie in the first buffer: outer headers with all options, and enough of the inner frame to hash it.
 const HEADERS: usize = weft_wire::underlay::MAX_HEADERS + 66;
@@ -77,6 +77,10 @@ fn one(
         return Err(DropReason::InnerRunt);
     }
     m.clear_offload();
+    // A buffer shared with somebody is not written: then the mark is lost, not the packet.
+    if ecn::matters(t.tos) && m.data_mut().is_some_and(|inner| ecn::decapsulate(inner, t.tos).is_err()) {
+        return Err(DropReason::EcnNotCapable);
+    }
     let mac =
         destination(m.data()).map_err(|r| if r == DropReason::Runt { DropReason::InnerRunt } else { r })?;
     Ok(Some((bd, FdbKey::new(network, mac.to_u64()))))
