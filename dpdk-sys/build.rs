@@ -14,6 +14,7 @@ const MIN_VERSION: (u32, u32) = (22, 11);
 const FUNCTIONS: &[&str] = &[
     "weft_.*",
     "rte_eal_init",
+    "rte_eal_alarm_set",
     "rte_eal_get_runtime_dir",
     "rte_strerror",
     "rte_thread_register",

@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include <rte_version.h>
+#include <rte_alarm.h>
 #include <rte_cycles.h>
 #include <rte_dev.h>
 #include <rte_eal.h>

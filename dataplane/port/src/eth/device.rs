@@ -1,8 +1,8 @@
 //! Opening, asking and closing an Ethernet device.
 
 use std::collections::HashSet;
-use std::ffi::{CStr, CString, c_int};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ffi::{CStr, CString, c_int, c_void};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use dpdk_sys as sys;
 
@@ -256,16 +256,52 @@ fn port_by_name(name: &CString) -> Option<u16> {
 /// Stops, closes and removes a device, whatever state it is in.
 fn unplug(port: u16) {
     let mut info = sys::rte_eth_dev_info::default();
-    // SAFETY: a valid port that no queue handle refers to any more. The bus's device outlives the port, so that it
-    // can be removed after the port was closed.
-    unsafe {
+    // SAFETY: a valid port, and room for the answer; the driver's name is a constant of the driver.
+    let (known, memif) = unsafe {
         let known = sys::rte_eth_dev_info_get(port, &mut info) == 0;
+        (known, known && !info.driver_name.is_null() && CStr::from_ptr(info.driver_name) == c"net_memif")
+    };
+    // memif answers its peer on DPDK's interrupt thread and frees, in close, what that uses: a peer that leaves at
+    // the same moment would crash us (seen with 22.11). On that thread the two cannot meet.
+    if !memif || !on_interrupt_thread(stop_and_close, port) {
+        stop_and_close(port);
+    }
+    if known && !info.device.is_null() {
+        // SAFETY: the bus's device outlives the port, so that it can be removed after the port was closed.
+        unsafe { sys::rte_dev_remove(info.device) };
+    }
+}
+
+fn stop_and_close(port: u16) {
+    // SAFETY: a valid port that no queue handle refers to any more.
+    unsafe {
         sys::rte_eth_dev_stop(port);
         sys::rte_eth_dev_close(port);
-        if known && !info.device.is_null() {
-            sys::rte_dev_remove(info.device);
-        }
     }
+}
+
+/// Runs `job` on DPDK's interrupt thread and waits for its end. False, with nothing done, if that is not possible.
+fn on_interrupt_thread(job: fn(u16), port: u16) -> bool {
+    struct Job {
+        job: fn(u16),
+        port: u16,
+        done: mpsc::Sender<()>,
+    }
+    unsafe extern "C" fn run(arg: *mut c_void) {
+        // SAFETY: the box that was given away below, once.
+        let Job { job, port, done } = *unsafe { Box::from_raw(arg.cast::<Job>()) };
+        job(port);
+        let _ = done.send(());
+    }
+    let (done, wait) = mpsc::channel();
+    let job = Box::into_raw(Box::new(Job { job, port, done }));
+    // SAFETY: EAL runs; the callback gets its argument once.
+    if unsafe { sys::rte_eal_alarm_set(1, Some(run), job.cast()) } != 0 {
+        // SAFETY: nobody took the box.
+        drop(unsafe { Box::from_raw(job) });
+        return false;
+    }
+    wait.recv().is_ok()
 }
 
 fn check(device: &str, step: &'static str, ret: c_int, hint: &str) -> Result<(), PortError> {
