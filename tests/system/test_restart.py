@@ -65,7 +65,7 @@ def test_testpmd_is_killed(lab: Lab, own_core: int, mode: str) -> None:
             if mode == "client":
                 path.unlink(missing_ok=True)
     polite = run.result
-    assert polite.flows[0].sent > 20_000
+    assert polite.flows[0].sent > 5_000
     # At this rate the rings hold 100 ms of packets: no pause of the generator can explain a loss.
     assert (polite.lost, polite.misordered) == (0, 0), (polite, daemon.drops())
     assert daemon.drops().get("port-not-ready", 0) > 0, "what was sent to the dead VM has a name"
@@ -93,7 +93,7 @@ def test_qemu_is_killed(lab: Lab, own_core: int, mode: str) -> None:
         assert took < LIMIT, f"forwarding again after {took:.2f} s"
         assert tenant.ping("10.0.0.1", count=3) == 3
     polite = run.result
-    assert polite.flows[0].sent > 20_000
+    assert polite.flows[0].sent > 5_000
     # At this rate the rings hold 100 ms of packets: no pause of the generator can explain a loss.
     assert (polite.lost, polite.misordered) == (0, 0), (polite, daemon.drops())
 
