@@ -206,10 +206,9 @@ impl State {
             ))
             .hint("raise dpdk.mbufs (and dpdk.memory_mb) in the configuration and restart weftd, or use fewer queues"));
         }
-        let id = self
-            .ids
-            .take_port()
-            .ok_or_else(|| ApiError::precondition(format!("port {}: weftd has as many ports as it can", p.name)))?;
+        let id = self.ids.take_port().ok_or_else(|| {
+            ApiError::precondition(format!("port {}: weftd has as many ports as it can", p.name))
+        })?;
         let opener = Opener {
             eal: shared.eal.clone(),
             pool: shared.pool.clone(),
@@ -228,8 +227,15 @@ impl State {
             return Err(ApiError::internal(format!("port {}: {e}", p.name)));
         }
         self.reserved += reserved;
-        let mut running =
-            RunningPort { model: p.clone(), id, device: opened.device, rx_queues, tx_queues, reserved, link: false };
+        let mut running = RunningPort {
+            model: p.clone(),
+            id,
+            device: opened.device,
+            rx_queues,
+            tx_queues,
+            reserved,
+            link: false,
+        };
         running.link = running.link_now();
         self.ports.insert(p.name.clone(), running);
         Ok(())
@@ -355,5 +361,10 @@ pub fn needs_restart(running: &Settings, wanted: &Settings) -> Vec<String> {
 /// Names of FDB entries that lead to a port or VTEP, at most a few, for messages.
 pub fn leading_to(objects: &Objects, target: &FdbTarget) -> Vec<String> {
     let hits = objects.fdb.iter().filter(|e| e.target == *target);
-    hits.take(3).map(|e| { let (bd, mac) = fdb_key(e); format!("{bd}/{mac}") }).collect()
+    hits.take(3)
+        .map(|e| {
+            let (bd, mac) = fdb_key(e);
+            format!("{bd}/{mac}")
+        })
+        .collect()
 }

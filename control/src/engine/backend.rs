@@ -6,8 +6,8 @@ use crate::api::{ApiError, ApiResult, Backend, FdbKey};
 use crate::config;
 use crate::model::{Bd, BdUpdate, FdbEntry, FdbTarget, Objects, Owner, Port, Vtep};
 use crate::status::{
-    BdStatus, CheckReport, FdbStatus, NeighbourStatus, PortStatus, ReloadReport, Stats, Status, UplinkStatus, VtepStatus,
-    WorkerStatus,
+    BdStatus, CheckReport, FdbStatus, NeighbourStatus, PortStatus, ReloadReport, Stats, Status, UplinkStatus,
+    VtepStatus, WorkerStatus,
 };
 use std::collections::HashSet;
 use weft_wire::MacAddr;
@@ -26,8 +26,10 @@ impl Engine {
 fn api_owned(kind: &str, name: &str, owner: Owner) -> ApiResult<()> {
     match owner {
         Owner::Api => Ok(()),
-        Owner::File => Err(ApiError::precondition(format!("{kind} {name} belongs to the configuration file"))
-            .hint("change it in the file, then run: weftctl reload")),
+        Owner::File => {
+            Err(ApiError::precondition(format!("{kind} {name} belongs to the configuration file"))
+                .hint("change it in the file, then run: weftctl reload"))
+        }
     }
 }
 
@@ -44,7 +46,8 @@ fn unused(what: &str, users: Vec<String>) -> ApiResult<()> {
     if users.is_empty() {
         return Ok(());
     }
-    Err(ApiError::precondition(format!("{what} is still used by {}", users.join(", "))).hint("remove those first"))
+    Err(ApiError::precondition(format!("{what} is still used by {}", users.join(", ")))
+        .hint("remove those first"))
 }
 
 fn remove_port(o: &mut Objects, name: &str) -> ApiResult<()> {
@@ -263,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_port_takes_its_own_entries_along_but_not_the_files() {
-        let mut o = Objects { ports: vec![port(Owner::Api)], fdb: vec![entry(1, Owner::Api)], ..Objects::default() };
+        let mut o =
+            Objects { ports: vec![port(Owner::Api)], fdb: vec![entry(1, Owner::Api)], ..Objects::default() };
         let mut with_file = o.clone();
         with_file.fdb.push(entry(2, Owner::File));
         remove_port(&mut o, "vm1").unwrap();
@@ -275,7 +279,11 @@ mod tests {
 
     #[test]
     fn what_the_file_made_is_not_the_apis_to_remove() {
-        let mut o = Objects { ports: vec![port(Owner::File)], fdb: vec![entry(1, Owner::File)], ..Objects::default() };
+        let mut o = Objects {
+            ports: vec![port(Owner::File)],
+            fdb: vec![entry(1, Owner::File)],
+            ..Objects::default()
+        };
         assert_eq!(remove_port(&mut o, "vm1").unwrap_err().kind, ErrorKind::Precondition);
         let key = FdbKey { bd: "web".into(), mac: MacAddr([2, 0, 0, 0, 0, 1]) };
         assert_eq!(remove_fdb(&mut o.clone(), &[key]).unwrap_err().kind, ErrorKind::Precondition);
@@ -283,7 +291,8 @@ mod tests {
 
     #[test]
     fn a_reload_keeps_what_the_api_made() {
-        let running = Objects { fdb: vec![entry(1, Owner::Api), entry(2, Owner::File)], ..Objects::default() };
+        let running =
+            Objects { fdb: vec![entry(1, Owner::Api), entry(2, Owner::File)], ..Objects::default() };
         let file = Objects { fdb: vec![entry(3, Owner::File)], ..Objects::default() };
         let macs: Vec<u8> = with_file(&running, file).fdb.iter().map(|e| e.mac.0[5]).collect();
         assert_eq!(macs, [3, 1]);

@@ -92,7 +92,8 @@ struct Cores {
 }
 
 fn cores(wanted: Option<&[usize]>) -> Result<Cores, StartError> {
-    let mask = sched_getaffinity(Pid::from_raw(0)).map_err(|e| StartError::Host(format!("sched_getaffinity: {e}")))?;
+    let mask = sched_getaffinity(Pid::from_raw(0))
+        .map_err(|e| StartError::Host(format!("sched_getaffinity: {e}")))?;
     let allowed: Vec<usize> = (0..CpuSet::count()).filter(|c| mask.is_set(*c).unwrap_or(false)).collect();
     let workers = match wanted {
         Some(w) => w.to_vec(),
@@ -143,12 +144,13 @@ fn dpdk_log(level: LogLevel) -> String {
 
 fn eal_config(model: &Model, control: &[usize]) -> EalConfig {
     let d = &model.settings.dpdk;
-    let devices = model.settings.uplinks.iter().map(|u| &u.device).chain(model.objects.ports.iter().filter_map(|p| {
-        match &p.kind {
-            PortKind::Ethdev { device, .. } => Some(device),
-            PortKind::VhostUser { .. } => None,
-        }
-    }));
+    let devices =
+        model.settings.uplinks.iter().map(|u| &u.device).chain(model.objects.ports.iter().filter_map(|p| {
+            match &p.kind {
+                PortKind::Ethdev { device, .. } => Some(device),
+                PortKind::VhostUser { .. } => None,
+            }
+        }));
     EalConfig {
         file_prefix: d.file_prefix.clone(),
         memory_mb: d.memory_mb,
@@ -192,7 +194,8 @@ impl Engine {
             vteps: Arc::new(SlotTable::new(&domain, MAX_VTEPS)),
         };
         let (poke, pokes) = crossbeam::channel::bounded(64);
-        let opener = Opener { eal: eal.clone(), pool: pool.clone(), domain: domain.clone(), poke: poke.clone() };
+        let opener =
+            Opener { eal: eal.clone(), pool: pool.clone(), domain: domain.clone(), poke: poke.clone() };
         let (uplink, rx, tx) = open_uplink(&opener, settings, n)?;
 
         let counters: Vec<Arc<ThreadCounters>> = (0..=n).map(|_| Arc::default()).collect();
@@ -231,8 +234,9 @@ impl Engine {
         };
         let mut handles = Vec::new();
         for (id, ((punt, inject), handoff)) in rings.into_iter().zip(handoff_mesh(n)).enumerate() {
-            let reader =
-                domain.register(&format!("worker-{id}")).map_err(|e| StartError::Host(format!("worker {id}: {e}")))?;
+            let reader = domain
+                .register(&format!("worker-{id}"))
+                .map_err(|e| StartError::Host(format!("worker {id}: {e}")))?;
             handles.push(workers::start(workers::Start {
                 id,
                 core: cores.workers[id],

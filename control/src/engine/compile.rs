@@ -3,7 +3,9 @@
 use super::ids::Ids;
 use crate::model::{FdbEntry, FdbTarget, InnerVlan, Objects};
 use std::collections::BTreeMap;
-use weft_dataplane::forwarding::{Bd, MAX_QUEUES, NextHopId, PortEntry, Tables, TxRoute, TxqId, Uplink, VtepSet};
+use weft_dataplane::forwarding::{
+    Bd, MAX_QUEUES, NextHopId, PortEntry, Tables, TxRoute, TxqId, Uplink, VtepSet,
+};
 use weft_tables::fdb::FdbKey;
 
 /// What running ports contribute.
@@ -36,7 +38,8 @@ pub struct Input<'a> {
 
 /// Builds the tables. Objects must have been validated and have their ids.
 pub fn compile(input: &Input<'_>) -> Tables {
-    let mut t = Tables { generation: input.generation, uplink: Some(input.uplink.0.clone()), ..Tables::default() };
+    let mut t =
+        Tables { generation: input.generation, uplink: Some(input.uplink.0.clone()), ..Tables::default() };
     let slots = input.ports.values().map(|p| p.slot).max().unwrap_or(0).max(input.uplink.1.slot);
     t.ports.resize(usize::from(slots) + 1, None);
     t.ports[usize::from(input.uplink.1.slot)] = Some(entry(input.uplink.1, u32::MAX, input.workers));
@@ -145,7 +148,8 @@ mod tests {
 
     fn compiled(objects: &Objects, ids: &Ids, ports: &BTreeMap<String, PortFacts>, workers: usize) -> Tables {
         let mac = MacAddr([2, 0, 0, 0, 0, 1]);
-        let local = LocalVtep { ip: Ipv4Addr::new(192, 168, 50, 1), mac, vxlan_port: 4789, geneve_port: 6081 };
+        let local =
+            LocalVtep { ip: Ipv4Addr::new(192, 168, 50, 1), mac, vxlan_port: 4789, geneve_port: 6081 };
         let uplink = Uplink { slot: 0, local, max_frame: 1614 };
         let up = facts(0, &[Some(0)]);
         compile(&Input { objects, ids, ports, uplink: (&uplink, &up), workers, generation: 3 })
@@ -192,7 +196,9 @@ mod tests {
         for w in 2..6 {
             let r = route(&p, w);
             assert!(r.owner < 2 && !r.queues.is_empty());
-            assert!(r.queues.iter().all(|q| p.tx_owners[q.index() % MAX_QUEUES] == Some(usize::from(r.owner))));
+            assert!(
+                r.queues.iter().all(|q| p.tx_owners[q.index() % MAX_QUEUES] == Some(usize::from(r.owner)))
+            );
         }
         assert!(route(&facts(5, &[None, None]), 0).queues.is_empty());
     }

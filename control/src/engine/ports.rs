@@ -8,7 +8,8 @@ use crossbeam::channel::Sender;
 use weft_dataplane::forwarding::MAX_QUEUES;
 use weft_dataplane::tx::STAGE_BOUND;
 use weft_port::{
-    BURST, Eal, EthConfig, EthDev, Mempool, PortError, RxQueue, TxQueue, VhostConfig, VhostEvent, VhostHooks, VhostPort,
+    BURST, Eal, EthConfig, EthDev, Mempool, PortError, RxQueue, TxQueue, VhostConfig, VhostEvent, VhostHooks,
+    VhostPort,
 };
 use weft_tables::qsbr::Domain;
 
@@ -100,7 +101,14 @@ impl Opener {
         }
     }
 
-    fn vhost(&self, name: &str, path: &Path, mode: VhostMode, queues: u16, packed: bool) -> Result<Opened, PortError> {
+    fn vhost(
+        &self,
+        name: &str,
+        path: &Path,
+        mode: VhostMode,
+        queues: u16,
+        packed: bool,
+    ) -> Result<Opened, PortError> {
         let config = VhostConfig {
             path: path.to_owned(),
             mode: match mode {
@@ -111,7 +119,8 @@ impl Opener {
             packed,
             pool: self.pool.clone(),
         };
-        let hooks = Arc::new(Hooks { port: name.to_owned(), domain: self.domain.clone(), poke: self.poke.clone() });
+        let hooks =
+            Arc::new(Hooks { port: name.to_owned(), domain: self.domain.clone(), poke: self.poke.clone() });
         let (port, rx, tx) = VhostPort::open(&self.eal, config, hooks)?;
         Ok(Opened { device: Device::Vhost(port), rx, tx })
     }
@@ -188,7 +197,8 @@ impl RunningPort {
 impl RunningUplink {
     /// What the tables need to know.
     pub fn facts(&self, workers: usize) -> PortFacts {
-        let owners = (0..self.tx_queues).map(|q| Some(workers::owner(self.id, q, workers)).filter(|_| self.link));
+        let owners =
+            (0..self.tx_queues).map(|q| Some(workers::owner(self.id, q, workers)).filter(|_| self.link));
         PortFacts {
             slot: self.id.slot,
             generation: self.id.generation,
@@ -210,7 +220,10 @@ impl VhostHooks for Hooks {
     /// worker is named once a second.
     fn wait_grace_period(&self) {
         while let Err(stalled) = self.domain.synchronize(GRACE) {
-            tracing::error!("port {}: its guest left, but {stalled}; other guests wait until it goes on", self.port);
+            tracing::error!(
+                "port {}: its guest left, but {stalled}; other guests wait until it goes on",
+                self.port
+            );
         }
     }
 
@@ -219,7 +232,11 @@ impl VhostHooks for Hooks {
             VhostEvent::Connected => tracing::info!("port {}: guest connected", self.port),
             VhostEvent::Disconnected => tracing::info!("port {}: guest disconnected", self.port),
             VhostEvent::QueueEnabled(ring, on) => {
-                tracing::debug!("port {}: ring {ring} {}", self.port, if on { "enabled" } else { "disabled" });
+                tracing::debug!(
+                    "port {}: ring {ring} {}",
+                    self.port,
+                    if on { "enabled" } else { "disabled" }
+                );
             }
         }
         // Full means that a look is due anyway.

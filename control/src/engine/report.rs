@@ -11,8 +11,8 @@ use super::ports::{Device, RunningPort};
 use super::{Shared, State, workers};
 use crate::model::{PortKind, VhostMode};
 use crate::status::{
-    BdStatus, Books, FdbStatus, MempoolStats, NeighbourState, NeighbourStatus, PortDetail, PortStats, PortStatus,
-    QueueOwner, Stats, Status, UplinkStatus, VtepStatus, WorkerStatus,
+    BdStatus, Books, FdbStatus, MempoolStats, NeighbourState, NeighbourStatus, PortDetail, PortStats,
+    PortStatus, QueueOwner, Stats, Status, UplinkStatus, VtepStatus, WorkerStatus,
 };
 
 /// A worker's cycle counters when they were last looked at.
@@ -176,7 +176,8 @@ impl State {
         for e in &self.objects.fdb {
             *entries.entry(&e.bd).or_default() += 1;
         }
-        let ports = |bd: &str| self.objects.ports.iter().filter(|p| p.bd == bd).map(|p| p.name.clone()).collect();
+        let ports =
+            |bd: &str| self.objects.ports.iter().filter(|p| p.bd == bd).map(|p| p.name.clone()).collect();
         let status = self.objects.bds.iter().map(|b| BdStatus {
             name: b.name.clone(),
             vni: b.vni,
@@ -192,7 +193,12 @@ impl State {
     pub(super) fn vtep_status(&self, shared: &Shared) -> Vec<VtepStatus> {
         let plan = super::boot::plan(&shared.settings, &self.uplink, Vec::new());
         let bds = |v: &str| {
-            self.objects.bds.iter().filter(|b| b.vteps.iter().any(|n| n == v)).map(|b| b.name.clone()).collect()
+            self.objects
+                .bds
+                .iter()
+                .filter(|b| b.vteps.iter().any(|n| n == v))
+                .map(|b| b.name.clone())
+                .collect()
         };
         let resolved = |name: &str| {
             let slot = self.ids.vtep(name).map_or(u32::MAX, u32::from);
@@ -240,7 +246,8 @@ impl State {
         let threads = || shared.counters.iter().map(AsRef::as_ref);
         let mut ports = Vec::new();
         let live = self.ports.values().map(|p| (p.model.name.clone(), p.id.slot));
-        for (name, slot) in std::iter::once((self.uplink.model.name.clone(), self.uplink.id.slot)).chain(live) {
+        for (name, slot) in std::iter::once((self.uplink.model.name.clone(), self.uplink.id.slot)).chain(live)
+        {
             let mut t = PortTotals::sum(threads(), slot);
             if let Some(before) = self.baselines.get(&slot) {
                 t.combine(before, false);

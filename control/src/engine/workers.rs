@@ -75,11 +75,16 @@ pub fn start(s: Start) -> Result<WorkerHandle, PortError> {
                 drop(ready.send(Err(e)));
             }
         })
-        .map_err(|e| PortError::Invalid { what: format!("worker {}", s.id), why: format!("can't start a thread: {e}") })?;
+        .map_err(|e| PortError::Invalid {
+            what: format!("worker {}", s.id),
+            why: format!("can't start a thread: {e}"),
+        })?;
     match is_ready.recv() {
         Ok(Ok(())) => Ok(WorkerHandle { core: s.core, asleep, mailbox, stop, thread: Some(thread) }),
         Ok(Err(e)) => Err(e),
-        Err(_) => Err(PortError::Invalid { what: format!("worker {}", s.id), why: "ended at its start".into() }),
+        Err(_) => {
+            Err(PortError::Invalid { what: format!("worker {}", s.id), why: "ended at its start".into() })
+        }
     }
 }
 
@@ -108,7 +113,8 @@ pub fn give_queues(
     tx: Vec<TxQueue>,
 ) -> Result<(), NoAnswer> {
     let n = workers.len();
-    let mut by_worker: Vec<(Vec<RxBinding>, Vec<(TxqId, TxQueue)>)> = (0..n).map(|_| Default::default()).collect();
+    let mut by_worker: Vec<(Vec<RxBinding>, Vec<(TxqId, TxQueue)>)> =
+        (0..n).map(|_| Default::default()).collect();
     for queue in rx {
         let w = owner(id, usize::from(queue.index()), n);
         by_worker[w].0.push(RxBinding { slot: id.slot, queue });
@@ -131,7 +137,10 @@ pub fn give_queues(
 }
 
 /// Takes a port's queues back from every worker.
-pub fn take_queues(workers: &mut [WorkerHandle], id: PortId) -> Result<(Vec<RxQueue>, Vec<TxQueue>), NoAnswer> {
+pub fn take_queues(
+    workers: &mut [WorkerHandle],
+    id: PortId,
+) -> Result<(Vec<RxQueue>, Vec<TxQueue>), NoAnswer> {
     let (mut all_rx, mut all_tx) = (Vec::new(), Vec::new());
     for w in workers.iter_mut() {
         let (rx, tx) = (Vec::with_capacity(MAX_QUEUES), Vec::with_capacity(MAX_QUEUES));
