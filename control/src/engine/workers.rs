@@ -105,6 +105,9 @@ pub fn owner(id: PortId, queue: usize, workers: usize) -> usize {
     (usize::from(id.slot).saturating_sub(1) + queue) % workers
 }
 
+/// One worker's share of a port's queues.
+type Share = (Vec<RxBinding>, Vec<(TxqId, TxQueue)>);
+
 /// Hands a port's queues to their owners. On an error those handed over are taken back.
 pub fn give_queues(
     workers: &mut [WorkerHandle],
@@ -113,8 +116,7 @@ pub fn give_queues(
     tx: Vec<TxQueue>,
 ) -> Result<(), NoAnswer> {
     let n = workers.len();
-    let mut by_worker: Vec<(Vec<RxBinding>, Vec<(TxqId, TxQueue)>)> =
-        (0..n).map(|_| Default::default()).collect();
+    let mut by_worker: Vec<Share> = (0..n).map(|_| Share::default()).collect();
     for queue in rx {
         let w = owner(id, usize::from(queue.index()), n);
         by_worker[w].0.push(RxBinding { slot: id.slot, queue });
