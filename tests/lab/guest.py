@@ -93,7 +93,7 @@ class Guest:
                  "random.trust_cpu=on", "tsc=reliable", "no_timer_check"]
         words += [f"weft.ip={ip}"] if ip else []
         self.argv = [
-            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
             "-machine", "pc,accel=tcg", "-smp", str(max(1, queues)), "-m", f"{memory_mb}M",
             "-object", f"memory-backend-memfd,id=ram,size={memory_mb}M,share=on", "-numa", "node,memdev=ram",
             "-kernel", str(image), "-initrd", str(initramfs.build()), "-append", " ".join(words),
