@@ -1,1 +1,11 @@
-//! Benchmarks of weft against itself and against real peers
+//! What the benchmark programs share: the frames that are sent, and how a received one is judged.
+//!
+//! | where | what |
+//! |---|---|
+//! | `micro/` | criterion micro-benchmarks of the wire and tables crates |
+//! | `src/bin/weft-gen.rs` | generator and sink on one core |
+//! | `src/bin/core-distance.rs` | the round trip of a cache line between two cores |
+//! | `e2e/` | the end-to-end benchmark, which runs the two above around weftd and its peers |
+#![deny(unsafe_code)]
+
+pub mod frames;

@@ -1,0 +1,284 @@
+//! The frames of the end-to-end benchmark.
+//!
+//! Inner frames are UDP over IPv4 from one sender to many receivers. Receiver number `n` (24 bits) has the MAC address
+//! `02:10:00:n` and the address 10.128.0.0 + `n`, so that every frame of a flow says which one it is twice, and can be
+//! checked without knowing what was sent when.
+//!
+//! The headers are put together here byte by byte, not by `weft-wire`: what checks weft must not be weft.
+
+use weft_wire::Encap;
+
+/// Bytes of the outer headers: Ethernet, IPv4, UDP, and VXLAN or GENEVE without options.
+pub const OUTER: usize = 50;
+/// Shortest inner frame: what the headers and the mark need, and what Ethernet asks for.
+pub const MIN_FRAME: usize = 60;
+/// Longest inner frame: the benchmark's devices have an MTU of 1500.
+pub const MAX_FRAME: usize = 1514 - OUTER;
+/// Most flows: a receiver's number has 24 bits, of which 22 are addresses in 10.128.0.0/9 with room to spare.
+pub const MAX_FLOWS: u32 = 1 << 22;
+
+/// The virtual network of every tunnel packet.
+pub const VNI: u32 = 100;
+/// The vSwitch in the underlay.
+pub const SWITCH: Vtep = Vtep { mac: [2, 0xaa, 0, 0, 0, 1], ip: [192, 168, 50, 1] };
+/// The remote VTEP, which the generator plays.
+pub const PEER: Vtep = Vtep { mac: [2, 0xaa, 0, 0, 0, 2], ip: [192, 168, 50, 2] };
+
+/// Stands where the UDP payload begins.
+const MARK: [u8; 4] = *b"weft";
+const MARK_AT: usize = 42;
+/// The flow's part of the destination MAC address, and the two bytes before it.
+const MAC_AT: usize = 2;
+const IP_AT: usize = 14;
+const CHECKSUM_AT: usize = IP_AT + 10;
+const DST_AT: usize = IP_AT + 16;
+const UDP_AT: usize = IP_AT + 20;
+
+/// A tunnel endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vtep {
+    /// MAC address, first byte first on the wire.
+    pub mac: [u8; 6],
+    /// IPv4 address, first byte first on the wire.
+    pub ip: [u8; 4],
+}
+
+/// How a frame is wrapped, and in which direction it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrap {
+    /// The inner frame alone.
+    Plain,
+    /// In a tunnel packet from the remote VTEP to the vSwitch.
+    ToSwitch(Encap),
+    /// In a tunnel packet from the vSwitch to the remote VTEP.
+    FromSwitch(Encap),
+}
+
+impl Wrap {
+    /// Bytes in front of the inner frame.
+    pub const fn outer_len(self) -> usize {
+        match self {
+            Wrap::Plain => 0,
+            Wrap::ToSwitch(_) | Wrap::FromSwitch(_) => OUTER,
+        }
+    }
+}
+
+/// The internet checksum of a header whose length is even.
+fn checksum(header: &[u8]) -> [u8; 2] {
+    let mut sum: u32 = header.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    (!sum as u16).to_be_bytes()
+}
+
+fn ipv4_udp(out: &mut [u8], src: [u8; 4], dst: [u8; 4], ports: (u16, u16), df: bool) {
+    let total = out.len() as u16;
+    out[0] = 0x45;
+    out[2..4].copy_from_slice(&total.to_be_bytes());
+    out[6] = if df { 0x40 } else { 0 };
+    out[8] = 64;
+    out[9] = 17;
+    out[12..16].copy_from_slice(&src);
+    out[16..20].copy_from_slice(&dst);
+    let sum = checksum(&out[..20]);
+    out[10..12].copy_from_slice(&sum);
+    out[20..22].copy_from_slice(&ports.0.to_be_bytes());
+    out[22..24].copy_from_slice(&ports.1.to_be_bytes());
+    out[24..26].copy_from_slice(&(total - 20).to_be_bytes());
+}
+
+/// The frame of flow `flow` with an inner length of `len` bytes (without FCS).
+pub fn build(wrap: Wrap, flow: u32, len: usize) -> Vec<u8> {
+    assert!((MIN_FRAME..=MAX_FRAME).contains(&len) && flow < MAX_FLOWS);
+    let outer = wrap.outer_len();
+    let mut frame = vec![0; outer + len];
+    let [_, f0, f1, f2] = flow.to_be_bytes();
+    let inner = &mut frame[outer..];
+    inner[..6].copy_from_slice(&[2, 0x10, 0, f0, f1, f2]);
+    inner[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+    inner[12..14].copy_from_slice(&[8, 0]);
+    ipv4_udp(&mut inner[IP_AT..], [10, 0, 0, 1], [10, 128 | f0, f1, f2], (1000, 2000), false);
+    inner[MARK_AT..MARK_AT + 4].copy_from_slice(&MARK);
+
+    let (from, to, encap) = match wrap {
+        Wrap::Plain => return frame,
+        Wrap::ToSwitch(encap) => (PEER, SWITCH, encap),
+        Wrap::FromSwitch(encap) => (SWITCH, PEER, encap),
+    };
+    frame[..6].copy_from_slice(&to.mac);
+    frame[6..12].copy_from_slice(&from.mac);
+    frame[12..14].copy_from_slice(&[8, 0]);
+    ipv4_udp(&mut frame[IP_AT..], from.ip, to.ip, (source_port(flow), port_of(encap)), true);
+    let header = &mut frame[42..50];
+    match encap {
+        Encap::Vxlan => header[0] = 0x08,
+        Encap::Geneve => header[2..4].copy_from_slice(&[0x65, 0x58]),
+    }
+    header[4..7].copy_from_slice(&VNI.to_be_bytes()[1..]);
+    frame
+}
+
+fn port_of(encap: Encap) -> u16 {
+    match encap {
+        Encap::Vxlan => 4789,
+        Encap::Geneve => 6081,
+    }
+}
+
+/// Spreads flows over the dynamic ports, as a VTEP does.
+fn source_port(flow: u32) -> u16 {
+    0xc000 | (flow.wrapping_mul(2_654_435_761) >> 18) as u16
+}
+
+/// What tells one flow's frames from another's: written over a frame of any other flow, it makes it this flow's.
+#[derive(Clone, Copy, Debug)]
+pub struct Patch {
+    mac: [u8; 4],
+    checksum: [u8; 2],
+    dst: [u8; 4],
+    outer_port: [u8; 2],
+}
+
+impl Patch {
+    /// The patch of flow `flow` for frames of `len` bytes.
+    pub fn new(wrap: Wrap, flow: u32, len: usize) -> Self {
+        let frame = build(wrap, flow, len);
+        let (outer, inner) = frame.split_at(wrap.outer_len());
+        let bytes = |at: usize| [inner[at], inner[at + 1], inner[at + 2], inner[at + 3]];
+        Self {
+            mac: bytes(MAC_AT),
+            checksum: [inner[CHECKSUM_AT], inner[CHECKSUM_AT + 1]],
+            dst: bytes(DST_AT),
+            outer_port: if outer.is_empty() { [0; 2] } else { [outer[UDP_AT], outer[UDP_AT + 1]] },
+        }
+    }
+
+    /// Makes `frame`, built by [`build`] with the same `wrap` and length, this flow's. A frame that is too short is
+    /// left alone.
+    #[inline]
+    pub fn apply(&self, wrap: Wrap, frame: &mut [u8]) {
+        let outer = wrap.outer_len();
+        let Some(inner) = frame.get_mut(outer..outer + MARK_AT) else { return };
+        inner[MAC_AT..MAC_AT + 4].copy_from_slice(&self.mac);
+        inner[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&self.checksum);
+        inner[DST_AT..DST_AT + 4].copy_from_slice(&self.dst);
+        if outer > 0 {
+            frame[UDP_AT..UDP_AT + 2].copy_from_slice(&self.outer_port);
+        }
+    }
+}
+
+/// All flows' patches in random order: the order in which they are sent, over and over.
+pub fn shuffled(wrap: Wrap, flows: u32, len: usize) -> Vec<Patch> {
+    let mut order: Vec<u32> = (0..flows).collect();
+    // Fisher-Yates with a xorshift generator: the same order in every run.
+    let mut x = 0x9e37_79b9_7f4a_7c15u64;
+    for i in (1..order.len()).rev() {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        order.swap(i, (x % (i as u64 + 1)) as usize);
+    }
+    order.into_iter().map(|flow| Patch::new(wrap, flow, len)).collect()
+}
+
+/// Judges received frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    /// How they should be wrapped.
+    pub wrap: Wrap,
+    /// Flows that are sent.
+    pub flows: u32,
+    /// Length of the inner frame.
+    pub len: usize,
+}
+
+impl Check {
+    /// Whether the frame is one that was sent, as it should arrive, byte for byte. Of an outer header that weft
+    /// made, the source port may be any dynamic one, as RFC 7348 leaves the hash to the sender.
+    pub fn is_good(&self, frame: &[u8]) -> bool {
+        let outer = self.wrap.outer_len();
+        let Some(&[_, _, _, f0, f1, f2]) = frame.get(outer..outer + 6) else { return false };
+        let flow = u32::from_be_bytes([0, f0, f1, f2]);
+        if flow >= self.flows || frame.len() != outer + self.len {
+            return false;
+        }
+        let mut expected = build(self.wrap, flow, self.len);
+        if let Wrap::FromSwitch(_) = self.wrap {
+            let port = [frame[UDP_AT], frame[UDP_AT + 1]];
+            if u16::from_be_bytes(port) < 0xc000 {
+                return false;
+            }
+            expected[UDP_AT..UDP_AT + 2].copy_from_slice(&port);
+        }
+        frame == expected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weft_wire::{LocalVtep, MacAddr, RxChecks, Underlay, classify_underlay};
+
+    const WRAPS: [Wrap; 5] = [
+        Wrap::Plain,
+        Wrap::ToSwitch(Encap::Vxlan),
+        Wrap::ToSwitch(Encap::Geneve),
+        Wrap::FromSwitch(Encap::Vxlan),
+        Wrap::FromSwitch(Encap::Geneve),
+    ];
+
+    #[test]
+    fn a_patched_frame_is_the_flows_own() {
+        for wrap in WRAPS {
+            for flow in [0, 1, 255, 256, 70_000, MAX_FLOWS - 1] {
+                let mut frame = build(wrap, 0, 64);
+                Patch::new(wrap, flow, 64).apply(wrap, &mut frame);
+                assert_eq!(frame, build(wrap, flow, 64), "{wrap:?} {flow}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_that_is_wrong_is_noticed() {
+        for wrap in WRAPS {
+            let check = Check { wrap, flows: 100, len: 64 };
+            let good = build(wrap, 42, 64);
+            assert!(check.is_good(&good), "{wrap:?}");
+            assert!(!check.is_good(&good[..good.len() - 1]));
+            for at in 0..good.len() {
+                let mut bad = good.clone();
+                bad[at] ^= 1;
+                let free = matches!(wrap, Wrap::FromSwitch(_)) && (UDP_AT..UDP_AT + 2).contains(&at);
+                assert_eq!(check.is_good(&bad), free, "{wrap:?}, byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn weft_takes_the_tunnel_packets_for_what_they_are() {
+        let vtep =
+            LocalVtep { ip: SWITCH.ip.into(), mac: MacAddr(SWITCH.mac), vxlan_port: 4789, geneve_port: 6081 };
+        for encap in [Encap::Vxlan, Encap::Geneve] {
+            let frame = build(Wrap::ToSwitch(encap), 7, 64);
+            match classify_underlay(&frame, frame.len(), &vtep, RxChecks::default()) {
+                Ok(Underlay::Tunnel(t)) => {
+                    assert_eq!((t.encap, t.vni.get(), t.src.octets()), (encap, VNI, PEER.ip));
+                    assert_eq!((usize::from(t.inner_offset), t.outer_len as usize), (OUTER, frame.len()));
+                }
+                other => panic!("{encap}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_holds_every_flow_once() {
+        let mut macs: Vec<[u8; 4]> = shuffled(Wrap::Plain, 1000, 64).iter().map(|p| p.mac).collect();
+        assert!(macs.windows(2).any(|w| w[0] > w[1]), "shuffled");
+        macs.sort_unstable();
+        macs.dedup();
+        assert_eq!(macs.len(), 1000);
+    }
+}
