@@ -35,7 +35,7 @@ drop_reasons! {
     ReservedMulticast, "reserved-multicast", "The destination was in 01:80:c2:00:00:00-0f, which bridges must not forward (IEEE 802.1Q 8.6.3).";
     SamePort, "same-port", "The FDB leads back to the port that the frame came from.";
     NoFloodMember, "no-flood-member", "Broadcast, multicast or unknown unicast in a bridge domain with no other port that is up and no VTEP to go to.";
-    InnerVlan, "inner-vlan", "A VLAN-tagged frame would cross a VXLAN tunnel, and the bridge domain does not say inner_vlan = \"keep\" (RFC 7348 6.1).";
+    InnerVlan, "inner-vlan", "A VLAN-tagged frame was to go into a VXLAN tunnel or came out of one, and the bridge domain does not say inner_vlan = \"keep\" (RFC 7348 6.1).";
     ExceedsPortMtu, "exceeds-port-mtu", "The frame is longer than the destination port takes.";
     ExceedsUnderlayMtu, "exceeds-underlay-mtu", "The encapsulated frame is longer than the uplink's MTU: lower the VM's MTU or raise the underlay's.";
     NoVni, "no-vni", "The frame was to be sent to a VTEP, but its bridge domain has no VNI.";

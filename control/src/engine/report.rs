@@ -128,7 +128,7 @@ impl State {
     }
 
     fn one_port(&self, p: &RunningPort) -> PortStatus {
-        let (mtu, link_up, detail) = match (&p.device, &p.model.kind) {
+        let (mtu, detail) = match (&p.device, &p.model.kind) {
             (Device::Eth(d), kind) => {
                 let link = d.link();
                 let device = match kind {
@@ -138,7 +138,7 @@ impl State {
                 let mac = MacAddr(d.mac());
                 let driver = d.driver_name().into();
                 let detail = PortDetail::Ethdev { device, driver, mac, link_mbps: link.speed_mbps };
-                (u32::from(d.caps().mtu), link.up, detail)
+                (u32::from(d.caps().mtu), detail)
             }
             (Device::Vhost(v), kind) => {
                 let s = v.state();
@@ -154,15 +154,15 @@ impl State {
                     features: s.features,
                     rings_enabled: s.rings_enabled.iter().map(|r| u32::from(*r)).collect(),
                 };
-                let up = s.rings_enabled.iter().any(|r| r % 2 == 0);
-                (s.mtu.map_or(0, u32::from), up, detail)
+                (s.mtu.map_or(0, u32::from), detail)
             }
         };
         PortStatus {
             name: p.model.name.clone(),
             bd: p.model.bd.clone(),
             owner: p.model.owner,
-            link_up,
+            // What the published tables were made from: from then on frames reach it.
+            link_up: p.link,
             queues: p.model.kind.queues().into(),
             mtu,
             rx_queues: self.owners(p.id, p.rx_queues),

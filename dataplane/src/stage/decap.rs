@@ -12,7 +12,7 @@ use crate::underlay::punt::{Punt, Ring};
 use std::net::Ipv4Addr;
 use weft_port::{Burst, Mbuf};
 use weft_tables::fdb::FdbKey;
-use weft_wire::{ecn, OuterError, RxChecks, Underlay, Vni, classify_underlay};
+use weft_wire::{Encap, OuterError, RxChecks, Underlay, Vni, classify_underlay, ecn, ethernet};
 
 /// Bytes that must lie in the first buffer: outer headers with all options, and enough of the inner frame to hash it.
 const HEADERS: usize = weft_wire::underlay::MAX_HEADERS + 66;
@@ -65,7 +65,7 @@ fn one(
         Err(e) => return Err(reason_of(e)),
     };
     let bd = last.find(v.tables, t.vni, t.src)?;
-    let network = v.tables.bds.get(bd as usize).ok_or(DropReason::UnknownVni)?.network;
+    let domain = v.tables.bds.get(bd as usize).ok_or(DropReason::UnknownVni)?;
     // Ethernet pads short frames: only what the UDP length covers is the inner frame.
     if !m.trim_to(t.outer_len) {
         return Err(DropReason::OuterBadIpLength);
@@ -81,9 +81,12 @@ fn one(
     if ecn::matters(t.tos) && m.data_mut().is_some_and(|inner| ecn::decapsulate(inner, t.tos).is_err()) {
         return Err(DropReason::EcnNotCapable);
     }
+    if t.encap == Encap::Vxlan && !domain.keep_inner_vlan && is_tagged(m.data()) {
+        return Err(DropReason::InnerVlan);
+    }
     let mac =
         destination(m.data()).map_err(|r| if r == DropReason::Runt { DropReason::InnerRunt } else { r })?;
-    Ok(Some((bd, FdbKey::new(network, mac.to_u64()))))
+    Ok(Some((bd, FdbKey::new(domain.network, mac.to_u64()))))
 }
 
 /// The tunnel that the packet before came by: bursts mostly hold few.
@@ -107,6 +110,11 @@ impl LastTunnel {
             }
         }
     }
+}
+
+/// Whether an inner frame has a VLAN tag: 802.1Q or 802.1ad.
+fn is_tagged(frame: &[u8]) -> bool {
+    frame.get(12..14).is_some_and(|t| ethernet::is_tag(u16::from_be_bytes([t[0], t[1]])))
 }
 
 fn is_arp(frame: &[u8]) -> bool {
