@@ -155,18 +155,27 @@ impl Patch {
         }
     }
 
-    /// Makes `frame`, built by [`build`] with the same `wrap` and length, this flow's. A frame that is too short is
-    /// left alone.
-    #[inline]
-    pub fn apply(&self, wrap: Wrap, frame: &mut [u8]) {
-        let outer = wrap.outer_len();
-        let Some(inner) = frame.get_mut(outer..outer + MARK_AT) else { return };
-        inner[MAC_AT..MAC_AT + 4].copy_from_slice(&self.mac);
-        inner[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&self.checksum);
-        inner[DST_AT..DST_AT + 4].copy_from_slice(&self.dst);
-        if outer > 0 {
-            frame[UDP_AT..UDP_AT + 2].copy_from_slice(&self.outer_port);
+    /// Makes a frame that was built by [`build`] with the same length this flow's; `OUTER_LEN` is the `outer_len` of
+    /// its wrap. A frame that is too short is left alone.
+    ///
+    /// With the place known to the compiler this is three or four plain stores: more of them, to lines that the other
+    /// core had last, fill the CPU's store buffer and cost as much as all the rest of sending.
+    #[inline(always)]
+    pub fn apply<const OUTER_LEN: usize>(&self, frame: &mut [u8]) {
+        let Some(head) = frame.get_mut(..OUTER_LEN + MARK_AT) else { return };
+        put(head, OUTER_LEN + MAC_AT, self.mac);
+        put(head, OUTER_LEN + CHECKSUM_AT, self.checksum);
+        put(head, OUTER_LEN + DST_AT, self.dst);
+        if OUTER_LEN > 0 {
+            put(head, UDP_AT, self.outer_port);
         }
+    }
+}
+
+#[inline(always)]
+fn put<const N: usize>(frame: &mut [u8], at: usize, bytes: [u8; N]) {
+    if let Some(place) = frame[at..].first_chunk_mut::<N>() {
+        *place = bytes;
     }
 }
 
@@ -235,7 +244,11 @@ mod tests {
         for wrap in WRAPS {
             for flow in [0, 1, 255, 256, 70_000, MAX_FLOWS - 1] {
                 let mut frame = build(wrap, 0, 64);
-                Patch::new(wrap, flow, 64).apply(wrap, &mut frame);
+                let patch = Patch::new(wrap, flow, 64);
+                match wrap {
+                    Wrap::Plain => patch.apply::<0>(&mut frame),
+                    _ => patch.apply::<OUTER>(&mut frame),
+                }
                 assert_eq!(frame, build(wrap, flow, 64), "{wrap:?} {flow}");
             }
         }

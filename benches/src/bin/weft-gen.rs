@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde_json::json;
-use weft_benches::frames::{self, Check, PEER, Patch, Wrap};
+use weft_benches::frames::{self, Check, OUTER, PEER, Patch, Wrap};
 use weft_port::{
     BURST, Burst, DEFAULT_DATA_ROOM, Eal, EalConfig, EthConfig, EthDev, HEADROOM, Mbuf, Mempool, PortError,
     RxQueue, TxQueue, free_burst, pin_current_thread, tsc, tsc_hz,
@@ -204,8 +204,17 @@ impl Source {
     /// Fills an empty burst as far as there are buffers.
     #[inline]
     fn fill(&mut self, burst: &mut Burst) {
-        while burst.len() < BURST {
-            let Some(mut m) = self.pool.alloc() else { return };
+        match self.wrap {
+            Wrap::Plain => self.fill_behind::<0>(burst),
+            Wrap::ToSwitch(_) | Wrap::FromSwitch(_) => self.fill_behind::<OUTER>(burst),
+        }
+    }
+
+    fn fill_behind<const OUTER_LEN: usize>(&mut self, burst: &mut Burst) {
+        // All buffers first and all writing after that: each is a line or two that the other core had last, and so
+        // they are waited for together.
+        burst.extend(std::iter::from_fn(|| self.pool.alloc()).take(BURST));
+        for m in burst.iter_mut() {
             // A fresh buffer is empty and has its data begin at the same place each time, so what was written in
             // front of that place is the packet again once it is taken.
             let frame = if self.in_front {
@@ -215,13 +224,13 @@ impl Source {
             } else {
                 None
             };
-            let Some(frame) = frame else { return };
-            self.patches[self.next].apply(self.wrap, frame);
+            if let Some(frame) = frame {
+                self.patches[self.next].apply::<OUTER_LEN>(frame);
+            }
             self.next += 1;
             if self.next == self.patches.len() {
                 self.next = 0;
             }
-            burst.push(m);
         }
     }
 }
@@ -300,8 +309,17 @@ fn run(args: &Args) -> Result<serde_json::Value, String> {
         pool: pool.clone(),
         until_sample: SAMPLE,
     };
-    let mut a = Port::open(&eal, &args.tx, &pool)?;
-    let mut b = Port::open(&eal, &args.rx, &pool)?;
+    // A memif client that shares its buffers takes over the descriptors of DPDK's memory, which virtio-user has to
+    // send to its back-end: virtio-user first.
+    let is_memif = |device: &str| device.starts_with("net_memif");
+    let (mut a, mut b);
+    if is_memif(&args.tx) {
+        b = Port::open(&eal, &args.rx, &pool)?;
+        a = Port::open(&eal, &args.tx, &pool)?;
+    } else {
+        a = Port::open(&eal, &args.tx, &pool)?;
+        b = Port::open(&eal, &args.rx, &pool)?;
+    }
     a.wait_link(args.wait)?;
     b.wait_link(args.wait)?;
 
