@@ -3,10 +3,12 @@
 //! Keys are looked up in random order, so that a table that is larger than the caches pays for memory as it would
 //! under traffic to so many addresses.
 #![deny(unsafe_code)]
+#![allow(missing_docs, reason = "criterion_group! makes a public function without")]
 
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, Criterion, Throughput, black_box, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use weft_tables::fdb::{Fdb, FdbConfig, FdbKey, MISS};
 use weft_tables::qsbr::Domain;
 

@@ -1,7 +1,10 @@
 //! The wire crate's share of the packet path: one call per packet each.
 #![deny(unsafe_code)]
+#![allow(missing_docs, reason = "criterion_group! makes a public function without")]
 
-use criterion::{Criterion, Throughput, black_box, criterion_group, criterion_main};
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use weft_benches::frames::{SWITCH, VNI, Wrap, build};
 use weft_wire::{
     Dscp, Encap, InnerInfo, LocalVtep, MacAddr, RxChecks, Template, TemplateParams, Vni, classify_underlay,
