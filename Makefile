@@ -102,6 +102,27 @@ fuzz: deps-build ## Fuzz the parsers, FUZZ_SECONDS each (installs cargo-fuzz)
 	    RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $$t fuzz/corpus/$$t fuzz/seeds/$$t -- -max_len=2048 -max_total_time=$(FUZZ_SECONDS); \
 	done
 
+# ---- Measure -----------------------------------------------------------------------------------
+
+# The end-to-end benchmark's arguments, such as BENCH='--quick' or BENCH='--case encap --rounds 9'.
+BENCH ?=
+BENCH_MEMORY_MB ?= 1536
+.PHONY: bench
+bench: deps bench-micro bench-e2e ## Measure: micro-benchmarks, then weftd beside testpmd (BENCH=... picks)
+
+.PHONY: bench-micro
+bench-micro: deps-build ## Micro-benchmarks of the wire and tables crates
+	$(CARGO) bench --locked -p weft-benches
+
+.PHONY: bench-e2e
+bench-e2e: deps build ## weftd beside testpmd between the same ports (BENCH='--help' lists the options)
+	$(CARGO) build --release --locked -p weft-benches
+	$(WEFT_HOST) with --memory $(BENCH_MEMORY_MB) --free -- $(AS_ROOT) $(PYTHON) -B benches/e2e/bench.py $(BENCH)
+
+.PHONY: bench-quick
+bench-quick: ## The end-to-end benchmark in about three minutes
+	$(MAKE) --no-print-directory bench-e2e BENCH='--quick'
+
 # ---- Quality -----------------------------------------------------------------------------------
 
 .PHONY: lint
