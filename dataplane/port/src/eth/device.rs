@@ -318,6 +318,19 @@ fn check(device: &str, step: &'static str, ret: c_int, hint: &str) -> Result<(),
     })
 }
 
+/// Receive and transmit queues to set up: as many as wished for and possible.
+///
+/// A virtio device has them in pairs and receives on every pair that is switched on, whether or not its receive queue
+/// was set up: the driver switches on as many as the larger of the two numbers, and what arrives on the others is lost.
+fn queue_counts(driver: &str, wished: (u16, u16), max: (u16, u16)) -> (u16, u16) {
+    let (rx, tx) = (wished.0.min(max.0), wished.1.min(max.1));
+    if driver.starts_with("net_virtio") {
+        let pairs = rx.min(tx);
+        return (pairs, pairs);
+    }
+    (rx, tx)
+}
+
 /// One device on its way from plugged in to started.
 struct Setup<'a> {
     config: &'a EthConfig,
@@ -339,8 +352,11 @@ impl Setup<'_> {
             // SAFETY: the driver's name is a constant of the driver.
             false => unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned(),
         };
-        let rx_queues = config.rx_queues.min(info.max_rx_queues);
-        let tx_queues = config.tx_queues.min(info.max_tx_queues);
+        let (rx_queues, tx_queues) = queue_counts(
+            &driver,
+            (config.rx_queues, config.tx_queues),
+            (info.max_rx_queues, info.max_tx_queues),
+        );
         if rx_queues == 0 || tx_queues == 0 {
             return Err(PortError::Invalid {
                 what: format!("device '{}': queues", config.device),
@@ -492,5 +508,26 @@ impl Setup<'_> {
             format!("the device refused it: {}", ffi::strerror(ret))
         };
         Err(PortError::Mtu { device: self.config.device.clone(), mtu, why })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::queue_counts;
+
+    #[test]
+    fn queues_are_limited_by_the_device() {
+        assert_eq!(queue_counts("net_ixgbe", (4, 8), (128, 64)), (4, 8));
+        assert_eq!(queue_counts("net_e1000_em", (4, 8), (2, 1)), (2, 1));
+        assert_eq!(queue_counts("net_ixgbe", (4, 8), (0, 64)), (0, 8));
+    }
+
+    #[test]
+    fn virtio_gets_as_many_receive_as_transmit_queues() {
+        for driver in ["net_virtio", "net_virtio_user"] {
+            assert_eq!(queue_counts(driver, (1, 2), (8, 8)), (1, 1));
+            assert_eq!(queue_counts(driver, (4, 2), (8, 8)), (2, 2));
+            assert_eq!(queue_counts(driver, (4, 4), (2, 2)), (2, 2));
+        }
     }
 }
