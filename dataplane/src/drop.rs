@@ -33,8 +33,10 @@ drop_reasons! {
     Runt, "runt", "The frame was shorter than an Ethernet header (14 bytes).";
     SourceMulticast, "source-multicast", "The source MAC was a group address, which no sender may use (IEEE 802-2014 8.2).";
     ReservedMulticast, "reserved-multicast", "The destination was in 01:80:c2:00:00:00-0f, which bridges must not forward (IEEE 802.1Q 8.6.3).";
+    ExceedsMaxFrame, "exceeds-max-frame", "A local port sent a frame longer than any that weft carries (9,238 bytes).";
     SamePort, "same-port", "The FDB leads back to the port that the frame came from.";
     NoFloodMember, "no-flood-member", "Broadcast, multicast or unknown unicast in a bridge domain with no other port that is up and no VTEP to go to.";
+    FloodLimit, "flood-limit", "More copies were asked for in one burst than one port may cause: a broadcast storm, or a very large bridge domain.";
     InnerVlan, "inner-vlan", "A VLAN-tagged frame was to go into a VXLAN tunnel or came out of one, and the bridge domain does not say inner_vlan = \"keep\" (RFC 7348 6.1).";
     ExceedsPortMtu, "exceeds-port-mtu", "The frame is longer than the destination port takes.";
     ExceedsUnderlayMtu, "exceeds-underlay-mtu", "The encapsulated frame is longer than the uplink's MTU: lower the VM's MTU or raise the underlay's.";

@@ -41,6 +41,8 @@ pub(crate) struct Lane {
     pub punt: PuntTx,
     /// Next IPv4 identification for outer packets that may be fragmented.
     pub ip_id: u16,
+    /// Copies that this burst may still cause.
+    pub replicas_left: usize,
     pub scratch: Scratch,
 }
 
@@ -70,6 +72,17 @@ impl Scratch {
     }
 }
 
+/// Which queue a burst came from: the port's slot, and which life of the slot.
+#[derive(Clone, Copy)]
+pub(crate) struct RxId {
+    pub slot: u16,
+    pub generation: u16,
+}
+
+/// Copies that one burst may cause, so that a broadcast storm or a bridge domain with thousands of VTEPs does not keep
+/// a worker from its other queues. The frame that passes the limit is still flooded whole.
+const REPLICAS: usize = 512;
+
 /// Where a burst came in.
 #[derive(Clone, Copy)]
 pub(crate) struct Ingress {
@@ -80,7 +93,9 @@ pub(crate) struct Ingress {
 
 /// Runs a burst that was received from any port; empties `burst`.
 #[inline]
-pub(crate) fn run(v: View<'_>, lane: &mut Lane, slot: u16, burst: &mut Burst) {
+pub(crate) fn run(v: View<'_>, lane: &mut Lane, from: RxId, burst: &mut Burst) {
+    let slot = from.slot;
+    lane.replicas_left = REPLICAS;
     let port = lane.counters.port(slot);
     port.rx_packets.add(burst.len() as u64);
     port.rx_bytes.add(burst.iter().map(|m| u64::from(m.pkt_len())).sum());
@@ -92,7 +107,7 @@ pub(crate) fn run(v: View<'_>, lane: &mut Lane, slot: u16, burst: &mut Burst) {
             Ingress { slot, tunnel: true }
         }
         _ => {
-            admit::admit(v, lane, slot, burst, &mut work);
+            admit::admit(v, lane, from, burst, &mut work);
             Ingress { slot, tunnel: false }
         }
     };

@@ -119,7 +119,7 @@ pub fn give_queues(
     let mut by_worker: Vec<Share> = (0..n).map(|_| Share::default()).collect();
     for queue in rx {
         let w = owner(id, usize::from(queue.index()), n);
-        by_worker[w].0.push(RxBinding { slot: id.slot, queue });
+        by_worker[w].0.push(RxBinding { slot: id.slot, generation: id.generation, queue });
     }
     for queue in tx {
         let w = owner(id, usize::from(queue.index()), n);
@@ -147,7 +147,7 @@ pub fn take_queues(
     for w in workers.iter_mut() {
         let (rx, tx) = (Vec::with_capacity(MAX_QUEUES), Vec::with_capacity(MAX_QUEUES));
         let answer = w.mailbox.call(Command::Remove { slot: id.slot, rx, tx }, ANSWER)?;
-        if let Command::Remove { rx, tx, .. } = *answer {
+        if let Command::Remove { rx, tx, .. } = answer {
             all_rx.extend(rx.into_iter().map(|b| b.queue));
             all_tx.extend(tx.into_iter().map(|(_, q)| q));
         }

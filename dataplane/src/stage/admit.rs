@@ -1,7 +1,8 @@
 //! Frames from a local port: which bridge domain, and is it a frame that a bridge forwards at all?
 
+use crate::MAX_FRAME;
 use crate::drop::DropReason;
-use crate::path::{Lane, Scratch, View};
+use crate::path::{Lane, RxId, Scratch, View};
 use weft_port::Burst;
 use weft_tables::fdb::FdbKey;
 use weft_wire::MacAddr;
@@ -12,8 +13,12 @@ const ETH: usize = 14;
 const HEADERS: usize = 14 + 8 + 40 + 4;
 
 /// Moves the admissible frames of `burst` into `out` with their bridge domain and FDB key.
-pub(crate) fn admit(v: View<'_>, lane: &mut Lane, slot: u16, burst: &mut Burst, out: &mut Scratch) {
-    let port = v.tables.port(slot);
+///
+/// `from.generation` is the life of the slot that the queue belongs to: a queue whose port is being replaced or moved must
+/// not send under whatever the published tables say of its slot.
+pub(crate) fn admit(v: View<'_>, lane: &mut Lane, from: RxId, burst: &mut Burst, out: &mut Scratch) {
+    let slot = from.slot;
+    let port = v.tables.port(slot).filter(|p| p.generation == from.generation);
     let Some((at, bd)) = port.and_then(|p| Some((p.bd, v.tables.bds.get(p.bd as usize)?))) else {
         lane.counters.dropped(slot, DropReason::PortGone, burst.len() as u64);
         return weft_port::free_burst(burst);
@@ -22,6 +27,10 @@ pub(crate) fn admit(v: View<'_>, lane: &mut Lane, slot: u16, burst: &mut Burst, 
         m.prefetch();
     }
     for mut m in burst.drain(..) {
+        if m.pkt_len() > MAX_FRAME {
+            lane.counters.dropped(slot, DropReason::ExceedsMaxFrame, 1);
+            continue;
+        }
         if usize::from(m.data_len()) < HEADERS && m.nb_segs() > 1 && !m.linearize() {
             lane.counters.dropped(slot, DropReason::NotLinear, 1);
             continue;

@@ -24,7 +24,10 @@ pub(crate) fn dispatch(
                 lane.counters.dropped(from.slot, DropReason::SamePort, 1);
             }
             Hop::Port { slot, generation } => match v.tables.port(slot) {
-                Some(port) if port.generation == generation => deliver(v, lane, from, port, m),
+                // The domain as well: a port that is about to move must not get frames of its next one early.
+                Some(port) if port.generation == generation && port.bd == work.bds[i] => {
+                    deliver(v, lane, from, port, m)
+                }
                 _ => lane.counters.dropped(from.slot, DropReason::PortGone, 1),
             },
             Hop::Vtep(_) if from.tunnel => lane.counters.dropped(from.slot, DropReason::SplitHorizon, 1),
@@ -81,7 +84,11 @@ fn flood(v: View<'_>, lane: &mut Lane, from: Ingress, bd: &Bd, m: Mbuf) {
         let reason = if from.tunnel { DropReason::NoLocalMember } else { DropReason::NoFloodMember };
         return lane.counters.dropped(from.slot, reason, 1);
     }
+    if lane.replicas_left == 0 {
+        return lane.counters.dropped(from.slot, DropReason::FloodLimit, 1);
+    }
     while let Some(target) = targets.next() {
+        lane.replicas_left = lane.replicas_left.saturating_sub(1);
         if targets.peek().is_none() {
             return send_to(v, lane, from, bd, target, m);
         }

@@ -7,6 +7,9 @@ use crate::underlay::punt::{Punt, Ring};
 use weft_port::Mbuf;
 use weft_wire::{InnerInfo, Template, Vni};
 
+/// Bytes of outer headers: Ethernet, IPv4, UDP and VXLAN or GENEVE without options.
+const OUTER_LEN: usize = 14 + 20 + 8 + 8;
+
 /// What became of a packet.
 pub(crate) enum Outcome {
     /// Encapsulated; send it out of the uplink.
@@ -30,6 +33,11 @@ pub(crate) fn encap(v: View<'_>, lane: &mut Lane, src: u16, bd: &Bd, vtep: u16, 
     if info.vlan && hop.vxlan && !bd.keep_inner_vlan {
         return drop(lane, DropReason::InnerVlan);
     }
+    // Before it may wait: what waits is bounded in packets, so their length must be bounded, too.
+    let limit = v.tables.uplink.as_ref().map_or(0, |u| u.max_frame);
+    if m.pkt_len() as usize + OUTER_LEN > limit as usize {
+        return drop(lane, DropReason::ExceedsUnderlayMtu);
+    }
     let Some(template) = &hop.template else {
         let waiting = Punt::Hold { mbuf: m, vtep, network: bd.network, src };
         if lane.punt.push(Ring::Hold, waiting).is_err() {
@@ -37,10 +45,6 @@ pub(crate) fn encap(v: View<'_>, lane: &mut Lane, src: u16, bd: &Bd, vtep: u16, 
         }
         return Outcome::Done;
     };
-    let limit = v.tables.uplink.as_ref().map_or(0, |u| u.max_frame);
-    if m.pkt_len() as usize + template.len() > limit as usize {
-        return drop(lane, DropReason::ExceedsUnderlayMtu);
-    }
     let id = if hop.may_fragment {
         lane.ip_id = lane.ip_id.wrapping_add(1);
         lane.ip_id

@@ -15,6 +15,8 @@ use weft_port::{RxQueue, TxQueue};
 pub struct RxBinding {
     /// The port's slot.
     pub slot: u16,
+    /// Which life of the slot.
+    pub generation: u16,
     /// The queue.
     pub queue: RxQueue,
 }
@@ -53,17 +55,24 @@ pub struct NoAnswer {
     pub waited: Duration,
 }
 
+/// A request under way: its number tells a late answer from the one that is waited for.
+pub(super) struct Request {
+    number: u64,
+    pub(super) command: Command,
+}
+
 /// Control's end.
 pub struct Mailbox {
     worker: usize,
-    to: Producer<Box<Command>>,
-    from: Consumer<Box<Command>>,
+    number: u64,
+    to: Producer<Box<Request>>,
+    from: Consumer<Box<Request>>,
 }
 
 /// The worker's end.
 pub struct MailboxEnd {
-    from: Consumer<Box<Command>>,
-    to: Producer<Box<Command>>,
+    from: Consumer<Box<Request>>,
+    to: Producer<Box<Request>>,
 }
 
 /// Makes a mailbox for one worker.
@@ -71,24 +80,26 @@ pub fn mailbox(worker: usize) -> (Mailbox, MailboxEnd) {
     // One request at a time is under way; a second place covers one that control gave up waiting for.
     let (to, from_control) = RingBuffer::new(2);
     let (to_control, from) = RingBuffer::new(4);
-    (Mailbox { worker, to, from }, MailboxEnd { from: from_control, to: to_control })
+    (Mailbox { worker, number: 0, to, from }, MailboxEnd { from: from_control, to: to_control })
 }
 
 impl Mailbox {
     /// Sends a request and waits for its answer.
     ///
     /// # Errors
-    /// If the worker does not answer within `timeout`; a later answer is not lost: it is returned by nobody, and its
-    /// queues are dropped with it.
-    pub fn call(&mut self, c: Command, timeout: Duration) -> Result<Box<Command>, NoAnswer> {
+    /// If the worker does not answer within `timeout`. A later answer is not taken for another request's: it is
+    /// dropped, and the queues in it are closed.
+    pub fn call(&mut self, command: Command, timeout: Duration) -> Result<Command, NoAnswer> {
         let started = Instant::now();
         let late = |worker| NoAnswer { worker, waited: started.elapsed() };
-        // Answers to requests that were given up.
-        while self.from.pop().is_ok() {}
-        self.to.push(Box::new(c)).map_err(|_| late(self.worker))?;
+        self.number += 1;
+        let number = self.number;
+        self.to.push(Box::new(Request { number, command })).map_err(|_| late(self.worker))?;
         loop {
-            if let Ok(answer) = self.from.pop() {
-                return Ok(answer);
+            while let Ok(answer) = self.from.pop() {
+                if answer.number == number {
+                    return Ok(answer.command);
+                }
             }
             if started.elapsed() > timeout {
                 return Err(late(self.worker));
@@ -103,13 +114,13 @@ impl MailboxEnd {
         self.from.is_empty()
     }
 
-    pub(super) fn take(&mut self) -> Option<Box<Command>> {
+    pub(super) fn take(&mut self) -> Option<Box<Request>> {
         self.from.pop().ok()
     }
 
-    pub(super) fn answer(&mut self, c: Box<Command>) {
+    pub(super) fn answer(&mut self, r: Box<Request>) {
         // Control keeps at most two requests under way and the ring has four places, so there is room; were there
-        // none, the queues in `c` would be closed with it, which is what control assumes of a lost answer.
-        drop(self.to.push(c));
+        // none, the queues in `r` would be closed with it, which is what control assumes of a lost answer.
+        drop(self.to.push(r));
     }
 }

@@ -10,7 +10,7 @@ pub mod mailbox;
 use crate::counters::ThreadCounters;
 use crate::drop::DropReason;
 use crate::forwarding::Forwarding;
-use crate::path::{self, Lane, View};
+use crate::path::{self, Lane, RxId, View};
 use crate::stage::dispatch;
 use crate::tx::{HandoffEnds, Parcel, TxSet};
 use crate::underlay::punt::{Inject, PuntTx};
@@ -24,7 +24,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use weft_port::{BURST, Burst, Eal, Mempool, PortError};
 use weft_tables::qsbr::Reader;
 
-/// Packets taken from one ring between threads in one round.
+/// Bursts that the uplink may have in one round while its queue is full.
+const UPLINK_TURNS: usize = 4;
+/// Packets taken from the ring from the underlay's agent in one round.
 const RING_BUDGET: usize = 64;
 
 /// What a worker is made of.
@@ -94,6 +96,7 @@ pub fn run(parts: WorkerParts, ready: impl FnOnce()) -> Result<(), PortError> {
             pool: parts.pool,
             punt: parts.punt,
             ip_id: 0,
+            replicas_left: 0,
             scratch: path::Scratch::default(),
         },
         rx: Vec::with_capacity(crate::MAX_PORTS),
@@ -141,15 +144,26 @@ impl Worker {
             worker: self.id,
         };
         let mut packets = 0;
+        let uplink = v.tables.uplink.as_ref().map(|u| u.slot);
         for rx in &mut self.rx {
-            let n = rx.queue.rx_burst(&mut self.burst, BURST);
-            if n > 0 {
+            let from = RxId { slot: rx.slot, generation: rx.generation };
+            // The uplink carries what many senders have for all local ports: one turn like a VM's would starve it.
+            let turns = if uplink == Some(rx.slot) { UPLINK_TURNS } else { 1 };
+            for _ in 0..turns {
+                let n = rx.queue.rx_burst(&mut self.burst, BURST);
+                if n == 0 {
+                    break;
+                }
                 packets += n;
-                path::run(v, &mut self.lane, rx.slot, &mut self.burst);
+                path::run(v, &mut self.lane, from, &mut self.burst);
+                if n < BURST {
+                    break;
+                }
             }
         }
         for ring in &mut self.from_workers {
-            for _ in 0..RING_BUDGET {
+            // What is there now, and not what comes meanwhile: another worker must not hold this one.
+            for _ in 0..ring.slots() {
                 let Ok(parcel) = ring.pop() else { break };
                 packets += 1;
                 self.lane.tx.accept(&self.lane.counters, parcel);
@@ -175,7 +189,7 @@ impl Worker {
             return;
         }
         while let Some(mut c) = self.mailbox.take() {
-            match &mut *c {
+            match &mut c.command {
                 Command::Add { generation, rx, tx } => {
                     self.rx.append(rx);
                     for (txq, queue) in tx.drain(..) {
