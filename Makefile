@@ -85,7 +85,11 @@ test-scripts: deps ## weft-host and setup-deps.sh
 
 .PHONY: test-system
 test-system: deps build ## Real peers: kernel, Open vSwitch, QEMU guests, testpmd (T=... picks: pytest arguments)
-	$(WITH_PAGES) $(AS_ROOT) $(PYTEST) -c tests/pytest.ini --rootdir tests $(or $(T),tests)
+	$(WITH_PAGES) $(AS_ROOT) $(PYTEST) -c tests/pytest.ini --rootdir tests $(or $(T),tests/selftest tests/system)
+
+.PHONY: test-nic
+test-nic: deps build ## A NIC bound to vfio-pci inside a QEMU guest, with its IOMMU (T=... picks)
+	$(AS_ROOT) $(PYTEST) -c tests/pytest.ini --rootdir tests $(or $(T),tests/nic)
 
 STRESS_SECONDS ?= 300
 .PHONY: test-stress

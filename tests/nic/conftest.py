@@ -49,10 +49,10 @@ def _host() -> Iterator[None]:
 class Machine:
     """A server, its weftd on the NIC, and the kernel at the other end of the cable."""
 
-    def __init__(self, nic: Nic) -> None:
+    def __init__(self, lab: Lab, nic: Nic) -> None:
         self.nic = nic
-        self.lab = Lab(nic.name)
-        self.server = Server(self.lab, nic)
+        self.lab = lab
+        self.server = Server(lab, nic)
         self.server.wait_ready(BOOT_TIMEOUT)
         self.server.prepare()
         self.cable = self.server.cable
@@ -79,12 +79,14 @@ class Machine:
 
 @pytest.fixture(scope="session", params=[E1000E, VIRTIO], ids=lambda nic: nic.name)
 def booted(request: pytest.FixtureRequest) -> Iterator[Machine]:
-    machine = Machine(request.param)
+    lab = Lab(request.param.name)
     try:
+        machine = Machine(lab, request.param)
         yield machine
-        machine.daemon.stop()
+        if machine.daemon.exit_code() is None:
+            machine.daemon.stop()
     finally:
-        machine.lab.close()
+        lab.close()
 
 
 @pytest.fixture
