@@ -106,8 +106,11 @@ class Stats:
 
 
 def spawn(lab: Lab, vdevs: Sequence[str], flows: Sequence[Flow], *, core: int = 1, ns: Netns | None = None,
-          memory_mb: int = 128) -> Proc:
-    """Starts the generator without waiting for it; :class:`SeqGen` does the talking."""
+          memory_mb: int = 128, urgent: bool = True) -> Proc:
+    """Starts the generator without waiting for it; :class:`SeqGen` does the talking.
+
+    `urgent`: it goes before whatever else wants its core. Not where that is a worker, which would starve.
+    """
     name = lab.unique("seqgen")
     argv = [str(build()), "--lcores", f"0@{core},1@{core}", "-m", str(memory_mb), "--in-memory", "--no-pci",
             "--single-file-segments", "--no-telemetry", "--file-prefix", f"weft-{lab.id}-{name}"]
@@ -116,8 +119,9 @@ def spawn(lab: Lab, vdevs: Sequence[str], flows: Sequence[Flow], *, core: int = 
     argv += ["--", *(flow.argument() for flow in flows)]
     proc = (ns or lab).spawn(argv, name=name, pipes=True)
     # The process has a session of its own, and with it a scheduling group that plain nice values do not reach out of.
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{proc.pid}/autogroup").write_text("-20")
+    if urgent:
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{proc.pid}/autogroup").write_text("-20")
     return proc
 
 
@@ -132,10 +136,10 @@ class SeqGen:
     """The running generator."""
 
     def __init__(self, lab: Lab, vdevs: Sequence[str], flows: Sequence[Flow], *, core: int = 1,
-                 ns: Netns | None = None, memory_mb: int = 128) -> None:
+                 ns: Netns | None = None, memory_mb: int = 128, urgent: bool = True) -> None:
         self.flows = list(flows)
         self.rates = [flow.pps for flow in flows]
-        self.proc = spawn(lab, vdevs, flows, core=core, ns=ns, memory_mb=memory_mb)
+        self.proc = spawn(lab, vdevs, flows, core=core, ns=ns, memory_mb=memory_mb, urgent=urgent)
         self._buffer = b""
         self._selector = selectors.DefaultSelector()
         assert self.proc.popen.stdout

@@ -87,8 +87,12 @@ def test_resolves_and_sends_what_waited(lab: Lab) -> None:
     got = [wire.expect_tunnel() for _ in sent]
     assert [t.inner for t in got] == sent, "waiting frames come out in order"
     assert all(t.dst_mac == mac for t in got)
-    neighbour = next(n for n in daemon.ctl("neigh", "list") if n["ip"] == PEER)
-    assert (neighbour["mac"], neighbour["state"]) == (mac, "reachable")
+
+    def neighbour() -> tuple[str | None, str]:
+        return next((n["mac"], n["state"]) for n in daemon.ctl("neigh", "list") if n["ip"] == PEER)
+
+    # What is shown is refreshed every 20 ms.
+    wait_for(lambda: neighbour() == (mac, "reachable"), 1, "the neighbour is shown as reachable")
     assert next(v for v in daemon.ctl("vtep", "list") if v["name"] == "peer")["resolved"]
 
 
