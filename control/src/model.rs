@@ -149,8 +149,8 @@ pub struct Dpdk {
     pub hugepages: bool,
     /// Name that separates this process's DPDK files from those of others on the host.
     pub file_prefix: String,
-    /// Packet buffers in the pool; 0 derives the count from queues and memory.
-    pub mbufs: u32,
+    /// Packet buffers for each queue that receives; 0 is weftd's own choice.
+    pub queue_mbufs: u32,
     /// Further EAL arguments, given as they are.
     pub extra_args: Vec<String>,
 }
@@ -161,7 +161,7 @@ impl Default for Dpdk {
             memory_mb: 1024,
             hugepages: true,
             file_prefix: "weft".to_owned(),
-            mbufs: 0,
+            queue_mbufs: 0,
             extra_args: Vec::new(),
         }
     }

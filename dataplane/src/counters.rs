@@ -3,8 +3,9 @@
 //! A counter is an `AtomicU64` only so that a reader never sees half of it; its owner adds with a load and a store,
 //! which compile to ordinary moves. No line of a block is ever written by a second core.
 //!
-//! The books: `received + replicas + originated = sent + dropped + consumed + held`. What is held (staged, in a ring
-//! between threads, waiting for ARP) is the one side that is not counted but looked at; when traffic rests it is zero.
+//! The books: `received + replicas + originated = sent + dropped + consumed + held`. What is held (staged, on
+//! its way to or from the agent, waiting for ARP) is the one side that is not counted but looked at; the rings between
+//! workers, which are emptied every round, are left out. When traffic rests it is zero.
 
 use crate::MAX_PORTS;
 use crate::drop::{DropReason, REASONS};

@@ -69,15 +69,16 @@ drop_reasons! {
     PortGone, "port-gone", "The destination port was removed while the frame was on its way.";
     NextHopGone, "next-hop-gone", "The FDB entry's next hop was removed while the frame was on its way.";
     TxQueueFull, "tx-queue-full", "The destination's transmit queue was full: the VM or the wire is slower than what is sent to it.";
-    HandoffFull, "handoff-full", "The ring to the worker that owns the destination queue was full.";
-    NoMbuf, "no-mbuf", "The packet pool was empty, so a copy could not be made.";
+    HandoffFull, "handoff-full", "The ring to the worker that owns the destination queue had no place left for this sender.";
+    NoMbuf, "no-mbuf", "The sender's packet buffers were all in use, so a copy could not be made.";
     NoHeadroom, "no-headroom", "There was no room to put the outer header in front of the frame.";
     NotLinear, "not-linear", "The headers were spread over several buffers and could not be joined.";
 
     // The slow path.
     PuntFull, "punt-full", "The queue to the control thread was full: more packets for the host than it takes.";
-    NeighborQueueFull, "neighbor-queue-full", "More packets than are held waited for the next hop's ARP resolution.";
+    NeighborQueueFull, "neighbor-queue-full", "More packets than are held (8 of a sender, 32 in all) waited for the VTEP's ARP resolution.";
     NeighborUnresolved, "neighbor-unresolved", "The VTEP's next hop did not answer ARP.";
+    EchoRateLimit, "echo-rate-limit", "More ICMP echo requests for the VTEP address than weft answers (1,000 a second).";
     ExceptionRateLimit, "exception-rate-limit", "Traffic for the host's kernel exceeded the uplink's exception_pps.";
     ExceptionNoTap, "exception-no-tap", "Traffic for the host's kernel, but the uplink has no tap.";
     ExceptionTapFull, "exception-tap-full", "The kernel did not take the frame from the tap.";

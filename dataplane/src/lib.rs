@@ -5,6 +5,7 @@
 
 pub mod counters;
 pub mod drop;
+pub mod fair;
 pub mod forwarding;
 pub mod path;
 mod stage;

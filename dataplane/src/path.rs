@@ -17,7 +17,7 @@ use crate::tx::TxSet;
 use crate::underlay::punt::PuntTx;
 use arrayvec::ArrayVec;
 use std::sync::Arc;
-use weft_port::{Burst, Mbuf, Mempool};
+use weft_port::{Burst, Mbuf};
 use weft_tables::fdb::FdbKey;
 use weft_tables::qsbr::Reader;
 
@@ -37,7 +37,6 @@ pub(crate) struct View<'r> {
 pub(crate) struct Lane {
     pub tx: TxSet,
     pub counters: Arc<ThreadCounters>,
-    pub pool: Mempool,
     pub punt: PuntTx,
     /// Next IPv4 identification for outer packets that may be fragmented.
     pub ip_id: u16,

@@ -6,19 +6,22 @@
 //!
 //! A queue that is full keeps what it did not take staged for the next rounds. When the stage itself is full, the
 //! packet that dies is one of the source that holds the most places (longest-queue drop): a port that floods a shared
-//! queue loses its own packets before it costs a neighbour one.
+//! queue loses its own packets before it costs a neighbour one. The rings between workers are shared out
+//! [fairly](crate::fair), too.
 
 use crate::counters::ThreadCounters;
 use crate::drop::DropReason;
+use crate::fair::{FairProducer, fair_ring};
 use crate::forwarding::{MAX_QUEUES, TxRoute, TxqId};
 use crate::{MAX_PORTS, forwarding::PortEntry};
 use arrayvec::ArrayVec;
-use rtrb::{Consumer, Producer, PushError, RingBuffer};
+use rtrb::Consumer;
 use weft_port::{Mbuf, TxQueue};
 
 /// Packets that a stage holds.
 const STAGE: usize = 128;
-/// How long a queue may take nothing before what is staged for it is dropped, in microseconds.
+/// How long the oldest packet waits at a queue that takes nothing before it is dropped, in microseconds. One goes at a
+/// time: a guest whose processor was taken away for a moment finds nearly all that was staged for it.
 const STUCK_US: u64 = 1000;
 /// Packets that a hand-off ring holds.
 const HANDOFF: usize = 512;
@@ -37,7 +40,7 @@ pub struct Parcel {
 /// The ring ends of one worker: to every worker, and from every worker.
 pub struct HandoffEnds {
     /// By destination worker; `None` for itself.
-    pub to: Vec<Option<Producer<Parcel>>>,
+    pub to: Vec<Option<FairProducer<Parcel>>>,
     /// From every other worker.
     pub from: Vec<Consumer<Parcel>>,
 }
@@ -51,7 +54,7 @@ pub fn handoff_mesh(workers: usize) -> Vec<HandoffEnds> {
             if from == to {
                 ends[from].to.push(None);
             } else {
-                let (p, c) = RingBuffer::new(HANDOFF);
+                let (p, c) = fair_ring(HANDOFF);
                 ends[from].to.push(Some(p));
                 ends[to].from.push(c);
             }
@@ -59,14 +62,6 @@ pub fn handoff_mesh(workers: usize) -> Vec<HandoffEnds> {
     }
     ends
 }
-
-/// Mbufs that the rings of a mesh can hold at most, for the packet pool's reservation.
-pub fn handoff_bound(workers: usize) -> usize {
-    workers * workers.saturating_sub(1) * HANDOFF
-}
-
-/// Mbufs that a transmit queue's stage can hold at most.
-pub const STAGE_BOUND: usize = STAGE;
 
 #[derive(Clone, Copy)]
 struct Meta {
@@ -80,14 +75,16 @@ struct Stage {
     txq: TxqId,
     generation: u16,
     dirty: bool,
-    /// TSC of the first flush of a row that sent nothing; 0 when the last one sent something.
+    /// TSC of the first flush of a row that sent nothing, or of the last drop since; 0 when the last one sent something.
     stuck_since: u64,
+    /// The round, by its TSC, in which the queue did not take all.
+    full_at: u64,
     pkts: ArrayVec<Mbuf, STAGE>,
     meta: ArrayVec<Meta, STAGE>,
 }
 
 impl Stage {
-    /// Sends what the queue takes; drops the rest if the queue has taken nothing for too long.
+    /// Sends what the queue takes; drops the oldest packet if the queue has taken nothing for too long.
     fn flush(&mut self, c: &ThreadCounters, now: u64, stuck_limit: u64) {
         let sent = self.queue.tx_burst(&mut self.pkts);
         if sent > 0 {
@@ -99,8 +96,15 @@ impl Stage {
             self.stuck_since = 0;
         } else if self.stuck_since == 0 {
             self.stuck_since = now;
-        } else if now.wrapping_sub(self.stuck_since) > stuck_limit {
-            self.discard(c, DropReason::TxQueueFull);
+        } else if now.wrapping_sub(self.stuck_since) > stuck_limit
+            && let (Some(m), Some(oldest)) = (self.meta.pop_at(0), self.pkts.pop_at(0))
+        {
+            c.dropped(m.src, DropReason::TxQueueFull, 1);
+            drop(oldest);
+            self.stuck_since = now;
+        }
+        if !self.pkts.is_empty() {
+            self.full_at = now;
         }
     }
 
@@ -114,19 +118,22 @@ impl Stage {
     }
 
     /// Makes room in a full stage at the cost of the source that holds most of it. Returns whether a place is free
-    /// now; if not, `src` itself holds the most and its new packet is the one to drop.
-    fn evict(&mut self, c: &ThreadCounters, src: u16) -> bool {
-        let held = |s: u16| self.meta.iter().filter(|m| m.src == s).count();
-        let (mut worst, mut most) = (src, held(src) + 1);
-        for i in 0..self.meta.len() {
-            let s = self.meta[i].src;
-            if s != worst {
-                let n = held(s);
-                if n > most {
-                    (worst, most) = (s, n);
-                }
+    /// now; if not, `src` itself holds the most and its new packet is the one to drop. `held` is all zero, and is left so.
+    fn evict(&mut self, c: &ThreadCounters, src: u16, held: &mut [u8; MAX_PORTS]) -> bool {
+        // Sources are slots of ports; one that is none shares a place, which costs fairness and nothing else.
+        let at = |s: u16| usize::from(s) % MAX_PORTS;
+        held[at(src)] = 1;
+        let (mut worst, mut most) = (src, 1);
+        for m in &self.meta {
+            let h = &mut held[at(m.src)];
+            *h += 1;
+            // On equal terms the newcomer's packet goes.
+            if *h > most || (*h == most && m.src == src) {
+                (worst, most) = (m.src, *h);
             }
         }
+        held[at(src)] = 0;
+        self.meta.iter().for_each(|m| held[at(m.src)] = 0);
         if worst == src {
             return false;
         }
@@ -145,7 +152,9 @@ pub struct TxSet {
     stages: Vec<Stage>,
     /// Indices of stages that hold packets.
     dirty: Vec<u16>,
-    handoff: Vec<Option<Producer<Parcel>>>,
+    handoff: Vec<Option<FairProducer<Parcel>>>,
+    /// Scratch of [`Stage::evict`].
+    held: Box<[u8; MAX_PORTS]>,
     /// TSC at the start of the round.
     pub now: u64,
     stuck_limit: u64,
@@ -153,12 +162,13 @@ pub struct TxSet {
 
 impl TxSet {
     /// `handoff`: by destination worker. `tsc_hz`: of [`weft_port::tsc`].
-    pub fn new(handoff: Vec<Option<Producer<Parcel>>>, tsc_hz: u64) -> Self {
+    pub fn new(handoff: Vec<Option<FairProducer<Parcel>>>, tsc_hz: u64) -> Self {
         Self {
             owned: vec![NOT_OURS; MAX_PORTS * MAX_QUEUES].into(),
             stages: Vec::with_capacity(MAX_PORTS),
             dirty: Vec::with_capacity(MAX_PORTS * MAX_QUEUES),
             handoff,
+            held: Box::new([0; MAX_PORTS]),
             now: 0,
             stuck_limit: tsc_hz / 1_000_000 * STUCK_US,
         }
@@ -173,6 +183,7 @@ impl TxSet {
             generation,
             dirty: false,
             stuck_since: 0,
+            full_at: 0,
             pkts: ArrayVec::new(),
             meta: ArrayVec::new(),
         });
@@ -229,7 +240,7 @@ impl TxSet {
     fn hand_off(&mut self, c: &ThreadCounters, owner: u16, parcel: Parcel) {
         match self.handoff.get_mut(usize::from(owner)) {
             Some(Some(ring)) => {
-                if let Err(PushError::Full(p)) = ring.push(parcel) {
+                if let Err(p) = ring.push(parcel.src, parcel) {
                     c.dropped(p.src, DropReason::HandoffFull, 1);
                 }
             }
@@ -253,8 +264,10 @@ impl TxSet {
             return c.dropped(src, DropReason::PortGone, 1);
         }
         if s.pkts.is_full() {
-            s.flush(c, self.now, self.stuck_limit);
-            if s.pkts.is_full() && !s.evict(c, src) {
+            if s.full_at != self.now {
+                s.flush(c, self.now, self.stuck_limit);
+            }
+            if s.pkts.is_full() && !s.evict(c, src, &mut self.held) {
                 return c.dropped(src, DropReason::TxQueueFull, 1);
             }
         }

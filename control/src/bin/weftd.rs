@@ -59,7 +59,17 @@ fn run(model: Model, config: PathBuf) -> Result<(), Box<dyn std::error::Error>> 
     // Before any device: a second weftd by mistake must not disturb the first.
     let server = Server::bind(&model.settings.daemon.socket)?;
     let engine = Engine::start(model, config)?;
-    let server = server.start(Arc::new(engine.clone()))?;
+    let served = server.start(Arc::new(engine.clone())).map_err(Into::into).and_then(|server| {
+        serve(&engine, &mut signals);
+        server.stop().map_err(Into::into)
+    });
+    // Whatever became of the API: guests and devices are left in order.
+    engine.stop();
+    served
+}
+
+/// Takes up signals until one says to end.
+fn serve(engine: &Engine, signals: &mut Signals) {
     for signal in signals.forever() {
         if signal != SIGHUP {
             tracing::info!("stopping");
@@ -81,9 +91,6 @@ fn run(model: Model, config: PathBuf) -> Result<(), Box<dyn std::error::Error>> 
             Err(e) => tracing::error!("reload refused: {e}\n{}", e.hint),
         }
     }
-    server.stop()?;
-    engine.stop();
-    Ok(())
 }
 
 fn log_to_stderr(level: LogLevel) {

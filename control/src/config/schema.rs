@@ -57,7 +57,7 @@ pub const SCHEMA: &[TableSchema] = &[
             key("memory_mb", Value("1024")),
             key("hugepages", Value("true")),
             key("file_prefix", Value("\"weft\"")),
-            key("mbufs", Value("0")),
+            key("queue_mbufs", Value("0")),
             key("extra_args", Value("[]")),
         ],
     },

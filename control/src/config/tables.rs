@@ -60,12 +60,12 @@ fn daemon(f: &mut Fields<'_, '_>) -> Daemon {
 fn dpdk(f: &mut Fields<'_, '_>) -> Dpdk {
     let default = Dpdk::default();
     // 0 is allowed beside the range and has a meaning of its own.
-    let mbufs_range = 0..=*range::MBUFS.end();
+    let mbufs_range = 0..=*range::QUEUE_MBUFS.end();
     Dpdk {
         memory_mb: f.number("memory_mb", &range::MEMORY_MB).unwrap_or(default.memory_mb),
         hugepages: f.boolean("hugepages").unwrap_or(default.hugepages),
         file_prefix: f.string("file_prefix").map_or(default.file_prefix, str::to_owned),
-        mbufs: f.number("mbufs", &mbufs_range).unwrap_or(default.mbufs),
+        queue_mbufs: f.number("queue_mbufs", &mbufs_range).unwrap_or(default.queue_mbufs),
         extra_args: f.strings("extra_args").unwrap_or(default.extra_args),
     }
 }

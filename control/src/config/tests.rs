@@ -10,7 +10,7 @@ log = "debug"
 memory_mb = 256
 hugepages = false
 file_prefix = "weft-a"
-mbufs = 4096
+queue_mbufs = 4096
 extra_args = ["--no-pci", "--in-memory"]
 [workers]
 cores = "0x2c"
@@ -95,7 +95,7 @@ fn every_key_arrives() {
     let s = &model.settings;
     assert_eq!(s.daemon.socket, Path::new("/run/weft/other.sock"));
     assert_eq!(s.daemon.log, LogLevel::Debug);
-    assert_eq!((s.dpdk.memory_mb, s.dpdk.hugepages, s.dpdk.mbufs), (256, false, 4096));
+    assert_eq!((s.dpdk.memory_mb, s.dpdk.hugepages, s.dpdk.queue_mbufs), (256, false, 4096));
     assert_eq!(s.dpdk.file_prefix, "weft-a");
     assert_eq!(s.dpdk.extra_args, ["--no-pci", "--in-memory"]);
     assert_eq!(s.workers.cores, Some(vec![2, 3, 5]));

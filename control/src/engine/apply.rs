@@ -3,106 +3,72 @@
 //! Order is what makes it safe while packets flow. What is new is made before anything refers to it (ports opened,
 //! ids taken, VTEP slots written, FDB entries inserted, then the tables published); what is gone is closed only after
 //! nothing refers to it (entries removed, tables published, a grace period). A step that fails undoes those before it.
+//!
+//! Ports that are replaced, or whose socket or device another one is to have, are closed early, last of all steps but
+//! the opening of their successors: their slots' generations keep the tables that still name them from misleading.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use weft_dataplane::underlay::agent::{AgentCommand, Plan, VtepPlan};
 use weft_tables::fdb::FdbKey;
-use weft_wire::MacAddr;
 
 use super::compile::{self, PortFacts};
-use super::ports::{self, Opener, RunningPort};
+use super::diff::report;
+use super::ports::resource;
 use super::{Shared, State, workers};
 use crate::api::{ApiError, ApiResult};
-use crate::model::{FdbEntry, FdbTarget, Model, Objects, Port, Settings};
+use crate::model::{Model, Objects, Port};
 use crate::status::ReloadReport;
 use crate::validate::validate;
-use weft_dataplane::counters::PortTotals;
 
 /// How long to wait for workers and the agent before giving up with an alarm.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What differs between two sets of objects, by name.
-#[derive(Debug, Default)]
-struct Names {
-    added: Vec<String>,
-    changed: Vec<String>,
-    removed: Vec<String>,
-    unchanged: u64,
-}
-
-fn compare<T: PartialEq, K: Eq + Hash>(
-    old: &[T],
-    new: &[T],
-    key: impl Fn(&T) -> K,
-    show: impl Fn(&T) -> String,
-) -> Names {
-    let before: HashMap<K, &T> = old.iter().map(|o| (key(o), o)).collect();
-    let after: HashMap<K, &T> = new.iter().map(|o| (key(o), o)).collect();
-    let mut names = Names::default();
-    for o in new {
-        match before.get(&key(o)) {
-            None => names.added.push(show(o)),
-            Some(b) if *b == o => names.unchanged += 1,
-            Some(_) => names.changed.push(show(o)),
-        }
-    }
-    names.removed = old.iter().filter(|o| !after.contains_key(&key(o))).map(show).collect();
-    names
-}
-
-fn fdb_key(e: &FdbEntry) -> (&str, MacAddr) {
-    (&e.bd, e.mac)
-}
-
-/// What applying `new` over `old` would do, in words.
-pub fn report(old: &Objects, new: &Objects) -> ReloadReport {
-    let mut r = ReloadReport::default();
-    let kinds = [
-        ("vtep", compare(&old.vteps, &new.vteps, |v| v.name.clone(), |v| v.name.clone())),
-        ("bd", compare(&old.bds, &new.bds, |b| b.name.clone(), |b| b.name.clone())),
-        ("port", compare(&old.ports, &new.ports, |p| p.name.clone(), |p| p.name.clone())),
-        ("fdb", compare(&old.fdb, &new.fdb, |e| (e.bd.clone(), e.mac), |e| format!("{}/{}", e.bd, e.mac))),
-    ];
-    for (kind, names) in kinds {
-        let line = |n: String| format!("{kind} {n}");
-        r.added.extend(names.added.into_iter().map(line));
-        r.changed.extend(names.changed.into_iter().map(line));
-        r.removed.extend(names.removed.into_iter().map(line));
-        r.unchanged += names.unchanged;
-    }
-    r
-}
 
 /// What has been done so far and can be undone.
 #[derive(Default)]
 struct Undo {
     opened: Vec<String>,
+    closed: Vec<Port>,
+    moved: Vec<String>,
     vteps: Vec<String>,
     networks: Vec<String>,
+    told_agent: bool,
     fdb: Vec<(FdbKey, Option<u32>)>,
 }
 
+/// What a change means for ports.
+#[derive(Default)]
+struct PortSteps<'a> {
+    /// New ones that nothing stands in the way of.
+    open: Vec<&'a Port>,
+    /// Running ones that have to go first, by name.
+    close: Vec<String>,
+    /// Those that take the place of the closed ones.
+    open_late: Vec<&'a Port>,
+    /// Those that only go to another bridge domain.
+    moved: Vec<&'a Port>,
+}
+
 impl State {
-    /// What running ports contribute to the tables.
-    fn facts(&self) -> BTreeMap<String, PortFacts> {
+    /// What running ports and the uplink contribute to the tables.
+    pub(super) fn facts(&self) -> (BTreeMap<String, PortFacts>, PortFacts) {
         let n = self.workers.len();
-        self.ports.iter().map(|(name, p)| (name.clone(), p.facts(n))).collect()
+        let ports = self.ports.iter().map(|(name, p)| (name.clone(), p.facts(n))).collect();
+        (ports, self.uplink.facts(n))
     }
 
     /// Compiles the running objects and publishes the result. Does not wait.
     pub(super) fn publish(&mut self, shared: &Shared) {
         self.generation += 1;
-        let ports = self.facts();
-        let uplink = self.uplink.facts(self.workers.len());
+        self.published = self.facts();
+        let (ports, uplink) = &self.published;
         let local = super::boot::uplink_entry(&shared.settings, &self.uplink);
         let tables = compile::compile(&compile::Input {
             objects: &self.objects,
             ids: &self.ids,
-            ports: &ports,
-            uplink: (&local, &uplink),
+            ports,
+            uplink: (&local, uplink),
             workers: self.workers.len(),
             generation: self.generation,
         });
@@ -133,17 +99,42 @@ impl State {
         Ok(done)
     }
 
+    fn port_steps<'a>(&self, new: &'a Objects) -> PortSteps<'a> {
+        let mut steps = PortSteps::default();
+        let mut fresh = Vec::new();
+        for p in &new.ports {
+            match self.ports.get(&p.name).map(|r| &r.model) {
+                None => fresh.push(p),
+                Some(old) if old.kind != p.kind => {
+                    steps.close.push(p.name.clone());
+                    steps.open_late.push(p);
+                }
+                Some(old) if old.bd != p.bd => steps.moved.push(p),
+                Some(_) => {}
+            }
+        }
+        let wanted: HashSet<_> = fresh.iter().chain(&steps.open_late).map(|p| resource(&p.kind)).collect();
+        let removed = self.ports.values().filter(|r| new.port(&r.model.name).is_none());
+        let in_the_way = removed.filter(|r| wanted.contains(&resource(&r.model.kind)));
+        steps.close.extend(in_the_way.map(|r| r.model.name.clone()));
+        let taken: HashSet<_> =
+            steps.close.iter().filter_map(|n| Some(resource(&self.ports.get(n)?.model.kind))).collect();
+        let (late, open): (Vec<_>, Vec<_>) =
+            fresh.into_iter().partition(|p| taken.contains(&resource(&p.kind)));
+        steps.open = open;
+        steps.open_late.extend(late);
+        steps
+    }
+
     /// Everything that can fail.
     fn make(&mut self, shared: &Shared, new: &Objects, undo: &mut Undo) -> ApiResult<()> {
-        let mut replaced = Vec::new();
-        for p in &new.ports {
-            match self.ports.get(&p.name).map(|r| r.model.kind == p.kind) {
-                None => {
-                    self.open_port(shared, p)?;
-                    undo.opened.push(p.name.clone());
-                }
-                Some(false) => replaced.push(p),
-                Some(true) => {}
+        let steps = self.port_steps(new);
+        for p in steps.open {
+            match self.open_port(shared, p) {
+                Ok(()) => undo.opened.push(p.name.clone()),
+                // It ought to have been there before: no reason to refuse what this change is about.
+                Err(e) if self.objects.port(&p.name) == Some(p) => self.not_put_back(p, &e),
+                Err(e) => return Err(e),
             }
         }
         for v in &new.vteps {
@@ -163,10 +154,24 @@ impl State {
                 undo.networks.push(b.name.clone());
             }
         }
-        self.tell_agent(shared, &[&self.objects, new])?;
-        // Last of all that can fail but the FDB, since it interrupts a running port.
-        for p in replaced {
-            self.replace_port(shared, p)?;
+        if self.objects.vteps != new.vteps {
+            undo.told_agent = true;
+            self.tell_agent(shared, &[&self.objects, new])?;
+        }
+        // Last of all that can fail but the FDB, since it interrupts running ports.
+        for name in steps.close {
+            if let Some(model) = self.ports.get(&name).map(|r| r.model.clone()) {
+                self.close_port(&name);
+                undo.closed.push(model);
+            }
+        }
+        for p in steps.open_late {
+            self.open_port(shared, p)?;
+            undo.opened.push(p.name.clone());
+        }
+        for p in steps.moved {
+            undo.moved.push(p.name.clone());
+            self.move_port(p)?;
         }
         self.change_fdb(new, undo)
     }
@@ -179,7 +184,9 @@ impl State {
                 None => drop(self.fdb.remove(key)),
             }
         }
-        if let Err(e) = self.tell_agent(shared, &[&self.objects]) {
+        if undo.told_agent
+            && let Err(e) = self.tell_agent(shared, &[&self.objects])
+        {
             tracing::error!("undoing a change: {e}");
         }
         undo.vteps.iter().for_each(|v| self.ids.give_vtep(v));
@@ -187,90 +194,35 @@ impl State {
         for name in undo.opened {
             self.close_port(&name);
         }
-        // A port that was replaced and put back has a new generation.
+        for old in undo.closed {
+            if let Err(e) = self.open_port(shared, &old) {
+                self.not_put_back(&old, &e);
+            }
+        }
+        for name in undo.moved {
+            if let Some(old) = self.objects.port(&name).cloned()
+                && let Err(e) = self.move_port(&old)
+            {
+                self.not_put_back(&old, &e);
+            }
+        }
+        // A port that was put back has a new generation.
         if let Err(e) = self.change_fdb(&self.objects.clone(), &mut Undo::default()) {
             tracing::error!("undoing a change: {e}");
         }
         self.publish(shared);
     }
 
-    /// Opens a port and hands its queues to workers. Nothing leads to it yet.
-    fn open_port(&mut self, shared: &Shared, p: &Port) -> ApiResult<()> {
-        let reserved = ports::mbufs_of(&p.kind);
-        let size = u64::from(shared.pool.size());
-        if self.reserved + reserved > size {
-            let free = size.saturating_sub(self.reserved);
-            return Err(ApiError::precondition(format!(
-                "port {}: needs {reserved} packet buffers reserved, but only {free} of {size} are left",
-                p.name
-            ))
-            .hint("raise dpdk.mbufs (and dpdk.memory_mb) in the configuration and restart weftd, or use fewer queues"));
-        }
-        let id = self.ids.take_port().ok_or_else(|| {
-            ApiError::precondition(format!("port {}: weftd has as many ports as it can", p.name))
-        })?;
-        let opener = Opener {
-            eal: shared.eal.clone(),
-            pool: shared.pool.clone(),
-            domain: shared.domain.clone(),
-            poke: shared.poke.clone(),
-        };
-        let opened = opener.open(p).map_err(|e| {
-            self.ids.give_port(id);
-            ApiError::precondition(format!("port {}: {e}", p.name))
-        })?;
-        let (rx_queues, tx_queues) = (opened.rx.len(), opened.tx.len());
-        self.baselines.insert(id.slot, PortTotals::sum(shared.counters.iter().map(AsRef::as_ref), id.slot));
-        if let Err(e) = workers::give_queues(&mut self.workers, id, opened.rx, opened.tx) {
-            ports::close(opened.device, Vec::new(), Vec::new());
-            self.ids.give_port(id);
-            return Err(ApiError::internal(format!("port {}: {e}", p.name)));
-        }
-        self.reserved += reserved;
-        let mut running = RunningPort {
-            model: p.clone(),
-            id,
-            device: opened.device,
-            rx_queues,
-            tx_queues,
-            reserved,
-            link: false,
-        };
-        running.link = running.link_now();
-        self.ports.insert(p.name.clone(), running);
-        Ok(())
-    }
-
-    /// Takes a port's queues back and closes it. Nothing may lead to it any more.
-    fn close_port(&mut self, name: &str) {
-        let Some(p) = self.ports.remove(name) else { return };
-        match workers::take_queues(&mut self.workers, p.id) {
-            Ok((rx, tx)) => ports::close(p.device, rx, tx),
-            Err(e) => {
-                // A worker that does not answer still has the queues: closing the device under it is not possible.
-                tracing::error!("port {name}: {e}; its device stays open until weftd is restarted");
-                std::mem::forget(p.device);
-                return;
-            }
-        }
-        self.reserved -= p.reserved;
-        self.ids.give_port(p.id);
-    }
-
-    /// Closes a port and opens it with other properties; puts the old one back if that fails.
-    fn replace_port(&mut self, shared: &Shared, p: &Port) -> ApiResult<()> {
-        let Some(old) = self.ports.get(&p.name).map(|r| r.model.clone()) else { return Ok(()) };
-        self.close_port(&p.name);
-        self.open_port(shared, p).inspect_err(|_| {
-            if let Err(e) = self.open_port(shared, &old) {
-                tracing::error!("port {} can't be put back after a failed change: {e}", old.name);
-            }
-        })
+    /// A port of the running objects that does not run: shown as an alarm, and tried again with every change and by the
+    /// watcher.
+    fn not_put_back(&mut self, p: &Port, e: &ApiError) {
+        tracing::error!("{e}; weftd keeps trying to open it");
+        self.failed.insert(p.name.clone(), e.to_string());
     }
 
     /// Brings the FDB to `new`: what is missing or leads elsewhere is inserted, what is not in it removed.
     fn change_fdb(&mut self, new: &Objects, undo: &mut Undo) -> ApiResult<()> {
-        let ports = self.facts();
+        let (ports, _) = self.facts();
         let mut wanted: HashMap<FdbKey, u32> = HashMap::with_capacity(new.fdb.len());
         for e in &new.fdb {
             if let Some((key, value)) = compile::fdb_entry(e, &self.ids, &ports) {
@@ -322,6 +274,8 @@ impl State {
                 r.model.clone_from(p);
             }
         }
+        let (objects, ports) = (&self.objects, &self.ports);
+        self.failed.retain(|n, _| objects.port(n).is_some() && !ports.contains_key(n));
         let gone: Vec<&str> =
             old.vteps.iter().map(|v| v.name.as_str()).filter(|n| self.objects.vtep(n).is_none()).collect();
         if !gone.is_empty() {
@@ -343,28 +297,4 @@ pub fn send_plan(agent: &crossbeam::channel::Sender<AgentCommand>, plan: Plan) -
     sent.ok()
         .and_then(|()| is_done.recv_timeout(PATIENCE).ok())
         .ok_or_else(|| ApiError::internal("the underlay's agent does not answer"))
-}
-
-/// Settings that differ and only a restart changes, as `table.key` or `table`.
-pub fn needs_restart(running: &Settings, wanted: &Settings) -> Vec<String> {
-    let differs = [
-        ("daemon.socket", running.daemon.socket != wanted.daemon.socket),
-        ("daemon.log", running.daemon.log != wanted.daemon.log),
-        ("dpdk", running.dpdk != wanted.dpdk),
-        ("workers", running.workers != wanted.workers),
-        ("tunnel", running.tunnel != wanted.tunnel),
-        ("uplink", running.uplinks != wanted.uplinks),
-    ];
-    differs.into_iter().filter(|(_, d)| *d).map(|(n, _)| n.to_owned()).collect()
-}
-
-/// Names of FDB entries that lead to a port or VTEP, at most a few, for messages.
-pub fn leading_to(objects: &Objects, target: &FdbTarget) -> Vec<String> {
-    let hits = objects.fdb.iter().filter(|e| e.target == *target);
-    hits.take(3)
-        .map(|e| {
-            let (bd, mac) = fdb_key(e);
-            format!("{bd}/{mac}")
-        })
-        .collect()
 }

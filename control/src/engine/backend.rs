@@ -1,6 +1,6 @@
 //! What the API calls: each change is a new set of objects, given to the one transaction.
 
-use super::apply::{leading_to, needs_restart, report};
+use super::diff::{leading_to, needs_restart, report};
 use super::{Engine, Shared, State};
 use crate::api::{ApiError, ApiResult, Backend, FdbKey};
 use crate::config;

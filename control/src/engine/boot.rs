@@ -11,30 +11,23 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use weft_dataplane::counters::ThreadCounters;
 use weft_dataplane::forwarding::{Forwarding, Tables, Uplink as UplinkEntry};
-use weft_dataplane::tx::{STAGE_BOUND, handoff_bound, handoff_mesh};
+use weft_dataplane::tx::handoff_mesh;
 use weft_dataplane::underlay::agent::{Agent, AgentCommand, AgentParts, AgentView, Plan, VtepPlan};
-use weft_dataplane::underlay::hold;
-use weft_dataplane::underlay::punt::{self, PUNT_BOUND};
+use weft_dataplane::underlay::punt;
 use weft_dataplane::worker::IdleMode;
 use weft_dataplane::{MAX_VTEPS, worker::mailbox::NoAnswer};
-use weft_port::{BURST, DEFAULT_DATA_ROOM, Eal, EalConfig, Mempool, PortError, RxQueue, Tap, TxQueue};
+use weft_port::{Eal, EalConfig, PortError, RxQueue, Tap, TxQueue};
 use weft_tables::fdb::{Fdb, FdbConfig};
 use weft_tables::qsbr::Domain;
 use weft_tables::{Published, SlotTable};
 use weft_wire::{Encap, LocalVtep, MacAddr};
 
 use super::ids::{Ids, PortId};
+use super::pools::{Pools, Retired};
 use super::ports::{Opener, RunningUplink};
 use super::{Engine, Shared, State, watch, workers};
 use crate::api::ApiError;
 use crate::model::{Dscp, Idle, LogLevel, Model, Objects, PortKind, Settings};
-
-/// Most mbufs that are made unless the configuration asks for more.
-const DEFAULT_MBUFS: u32 = 65_535;
-/// About how many bytes one mbuf takes with its headers in the pool.
-const MBUF_BYTES: u64 = DEFAULT_DATA_ROOM as u64 + 128 + 192;
-/// Mbufs that each thread may keep in its cache of the pool.
-const CACHE: u32 = 256;
 
 /// Why weftd could not start.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +135,9 @@ fn dpdk_log(level: LogLevel) -> String {
     format!("--log-level=*:{level}")
 }
 
+/// A guest that gives bad descriptors would have DPDK write a line for each, on the worker that polls it.
+const QUIET_DATA_PATH: &str = "--log-level=lib.vhost.data:critical";
+
 fn eal_config(model: &Model, control: &[usize]) -> EalConfig {
     let d = &model.settings.dpdk;
     let devices =
@@ -157,17 +153,10 @@ fn eal_config(model: &Model, control: &[usize]) -> EalConfig {
         main_core: control.first().copied(),
         huge: d.hugepages,
         pci_allow: devices.filter(|d| is_pci(d)).cloned().collect(),
-        extra: std::iter::once(dpdk_log(model.settings.daemon.log)).chain(d.extra_args.clone()).collect(),
-    }
-}
-
-fn pool_size(settings: &Settings) -> u32 {
-    match settings.dpdk.mbufs {
-        0 => {
-            let fit = u64::from(settings.dpdk.memory_mb) * (1 << 20) * 6 / 10 / MBUF_BYTES;
-            DEFAULT_MBUFS.min(u32::try_from(fit).unwrap_or(u32::MAX))
-        }
-        n => n,
+        extra: [dpdk_log(model.settings.daemon.log), QUIET_DATA_PATH.into()]
+            .into_iter()
+            .chain(d.extra_args.clone())
+            .collect(),
     }
 }
 
@@ -184,7 +173,6 @@ impl Engine {
         stay_on(&cores.control)?;
         let n = cores.workers.len();
         let eal = Eal::init(&eal_config(&model, &cores.control))?;
-        let pool = Mempool::new(&eal, "weft", pool_size(settings), CACHE, DEFAULT_DATA_ROOM, -1)?;
 
         let domain = Domain::new(n + 1);
         let (fdb_writer, fdb) = Fdb::new(&domain, FdbConfig::default());
@@ -194,20 +182,12 @@ impl Engine {
             vteps: Arc::new(SlotTable::new(&domain, MAX_VTEPS)),
         };
         let (poke, pokes) = crossbeam::channel::bounded(64);
-        let opener =
-            Opener { eal: eal.clone(), pool: pool.clone(), domain: domain.clone(), poke: poke.clone() };
+        let pools = Pools::new(&eal, &settings.dpdk, n);
+        let agent_pool = pools.agent()?;
+        let opener = Opener { eal: eal.clone(), pools: pools.clone(), domain: domain.clone(), poke };
         let (uplink, rx, tx) = open_uplink(&opener, settings, n)?;
 
         let counters: Vec<Arc<ThreadCounters>> = (0..=n).map(|_| Arc::default()).collect();
-        let reserved = base_reservation(n, &uplink);
-        if reserved > u64::from(pool.size()) {
-            return Err(StartError::Host(format!(
-                "dpdk.mbufs: {} packet buffers are too few for the uplink and {n} workers, which need {reserved}: raise \
-                 dpdk.mbufs or dpdk.memory_mb",
-                pool.size()
-            )));
-        }
-
         let (mut rings, mut ends) = (Vec::new(), Vec::new());
         for _ in 0..n {
             let (tx, inject, end) = punt::rings();
@@ -220,7 +200,7 @@ impl Engine {
             ends,
             vteps: fwd.vteps.clone(),
             counters: counters[n].clone(),
-            pool: pool.clone(),
+            pool: agent_pool.clone(),
             tap: open_tap(&uplink)?,
             exception_pps: uplink.model.exception_pps,
             plan: plan(settings, &uplink, Vec::new()),
@@ -242,7 +222,6 @@ impl Engine {
                 core: cores.workers[id],
                 idle,
                 eal: eal.clone(),
-                pool: pool.clone(),
                 fwd: fwd.clone(),
                 reader,
                 counters: counters[id].clone(),
@@ -263,15 +242,18 @@ impl Engine {
             agent_thread: Some(agent_thread),
             fdb: fdb_writer,
             generation: 0,
+            published: Default::default(),
             reloads: 0,
-            reserved,
+            retired: Retired::default(),
+            failed: BTreeMap::new(),
             baselines: BTreeMap::new(),
             samples: vec![Default::default(); n],
             alarms: Vec::new(),
         };
         let shared = Arc::new(Shared {
             eal,
-            pool,
+            opener,
+            agent_pool,
             domain,
             fwd,
             settings: settings.clone(),
@@ -279,7 +261,6 @@ impl Engine {
             started,
             counters,
             agent_view,
-            poke,
             stopping: AtomicBool::new(false),
             state: Mutex::new(state),
         });
@@ -340,24 +321,15 @@ fn open_uplink(
         return Err(StartError::Host("the configuration has no [[uplink]]".into()));
     };
     let rx_wanted = if model.rx_queues == 0 { workers as u16 } else { model.rx_queues };
-    let (device, rx, tx) = opener.eth(&model.device, rx_wanted, workers as u16, model.mtu, false)?;
+    let pool = opener.pools.uplink(rx_wanted)?;
+    let (device, rx, tx) = opener.eth(&model.device, (rx_wanted, workers as u16), model.mtu, false, &pool)?;
     if let Some(mac) = model.mac {
         device.set_mac(mac.0)?;
     }
     let link = device.link().up;
     let id = PortId { slot: 0, generation: 0 };
     let (rx_queues, tx_queues) = (rx.len(), tx.len());
-    Ok((RunningUplink { model, id, device, rx_queues, tx_queues, link }, rx, tx))
-}
-
-/// Mbufs that the uplink, the rings between threads and the threads' caches can hold.
-fn base_reservation(workers: usize, up: &RunningUplink) -> u64 {
-    let caps = up.device.caps();
-    let descriptors = up.rx_queues * usize::from(caps.rx_desc) + up.tx_queues * usize::from(caps.tx_desc);
-    let rings = handoff_bound(workers) + workers * PUNT_BOUND + hold::TOTAL;
-    // A cache fills to one and a half times its size before it gives back.
-    let caches = (workers + 1) * CACHE as usize * 3 / 2;
-    (descriptors + rings + caches + up.tx_queues * STAGE_BOUND + workers * 2 * BURST) as u64
+    Ok((RunningUplink { model, id, device, rx_queues, tx_queues, pool, link }, rx, tx))
 }
 
 #[cfg(test)]
@@ -372,16 +344,5 @@ mod tests {
         for d in ["net_af_packet0,iface=eth1", "net_memif0", "", "eth0.100", "0000:01:00"] {
             assert!(!is_pci(d), "{d}");
         }
-    }
-
-    #[test]
-    fn the_pool_is_as_large_as_its_memory_allows() {
-        let mut s = Settings::default();
-        assert_eq!(pool_size(&s), DEFAULT_MBUFS);
-        s.dpdk.memory_mb = 64;
-        let n = u64::from(pool_size(&s));
-        assert!(n * MBUF_BYTES < 64 << 20 && n > 10_000);
-        s.dpdk.mbufs = 4096;
-        assert_eq!(pool_size(&s), 4096);
     }
 }

@@ -9,7 +9,7 @@ use weft_dataplane::forwarding::{
 use weft_tables::fdb::FdbKey;
 
 /// What running ports contribute.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PortFacts {
     pub slot: u16,
     pub generation: u16,

@@ -44,10 +44,15 @@ impl Ids {
     /// A place for a new port, with a generation that the slot did not have before.
     pub fn take_port(&mut self) -> Option<PortId> {
         let slot = self.free_ports.pop_front()?;
-        let g = &mut self.generations[usize::from(slot)];
+        Some(self.renew_port(PortId { slot, generation: 0 }))
+    }
+
+    /// The same place with a generation that it did not have before.
+    pub fn renew_port(&mut self, id: PortId) -> PortId {
+        let g = &mut self.generations[usize::from(id.slot)];
         // 15 bits: that is what an FDB value holds.
         *g = (*g + 1) & 0x7fff;
-        Some(PortId { slot, generation: *g })
+        PortId { generation: *g, ..id }
     }
 
     /// Gives a port's slot back, to the end of the queue.

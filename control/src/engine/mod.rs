@@ -9,12 +9,14 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | [`boot`] | start and stop: EAL, pool, uplink, agent, workers |
+//! | [`boot`] | start and stop: EAL, uplink, agent, workers |
 //! | [`ids`] | slots and numbers, and when they may be used again |
+//! | [`pools`] | packet buffers of each port |
 //! | [`ports`] | opening and closing ports |
 //! | [`workers`] | the worker threads, and which owns which queue |
 //! | [`compile`] | objects to forwarding tables, without side effects |
 //! | [`apply`] | the transaction |
+//! | [`diff`] | what a change would do, in words |
 //! | [`watch`] | guests that come and go, links, stalled workers |
 //! | [`report`] | status and counters |
 //! | [`backend`] | what the API calls |
@@ -23,16 +25,20 @@ mod apply;
 mod backend;
 mod boot;
 mod compile;
+mod diff;
 mod ids;
+mod pools;
 mod ports;
 mod report;
 mod watch;
 mod workers;
 
 use crate::model::{Objects, Settings};
+use compile::PortFacts;
 use crossbeam::channel::Sender;
 use ids::Ids;
-use ports::RunningPort;
+use pools::Retired;
+use ports::{Opener, RunningPort};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -58,7 +64,8 @@ pub struct Engine {
 /// What never changes while the daemon runs, and the lock around what does.
 struct Shared {
     eal: Eal,
-    pool: Mempool,
+    opener: Opener,
+    agent_pool: Mempool,
     domain: Arc<Domain>,
     fwd: Forwarding,
     settings: Settings,
@@ -67,8 +74,6 @@ struct Shared {
     /// Of the workers by number, then of the agent.
     counters: Vec<Arc<ThreadCounters>>,
     agent_view: Arc<Mutex<AgentView>>,
-    /// To the watcher: something about a port changed.
-    poke: Sender<()>,
     stopping: AtomicBool,
     state: Mutex<State>,
 }
@@ -84,9 +89,13 @@ struct State {
     agent_thread: Option<JoinHandle<()>>,
     fdb: FdbWriter,
     generation: u64,
+    /// What the published tables were made from.
+    published: (BTreeMap<String, PortFacts>, PortFacts),
     reloads: u64,
-    /// Mbufs promised to queues and rings.
-    reserved: u64,
+    /// Pools of ports that are gone.
+    retired: Retired,
+    /// Ports that ought to run and could not be opened again, and why.
+    failed: BTreeMap<String, String>,
     /// Counters of a slot when its present life began.
     baselines: BTreeMap<u16, PortTotals>,
     samples: Vec<report::Sample>,

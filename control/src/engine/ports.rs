@@ -5,17 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::Sender;
+use weft_dataplane::counters::PortTotals;
 use weft_dataplane::forwarding::MAX_QUEUES;
-use weft_dataplane::tx::STAGE_BOUND;
 use weft_port::{
-    BURST, Eal, EthConfig, EthDev, Mempool, PortError, RxQueue, TxQueue, VhostConfig, VhostEvent, VhostHooks,
+    Eal, EthConfig, EthDev, Mempool, PortError, RxQueue, TxQueue, VhostConfig, VhostEvent, VhostHooks,
     VhostPort,
 };
 use weft_tables::qsbr::Domain;
 
 use super::compile::PortFacts;
 use super::ids::PortId;
-use super::workers;
+use super::pools::Pools;
+use super::{Shared, State, workers};
+use crate::api::{ApiError, ApiResult};
 use crate::model::{Port, PortKind, Uplink, VhostMode};
 
 /// Bytes that an Ethernet frame has beyond its IP packet, with two VLAN tags and without FCS.
@@ -27,7 +29,7 @@ const PLAIN_FRAME: u32 = 1518;
 /// VIRTIO_NET_F_MRG_RXBUF (virtio 1.1, 5.1.3).
 const MRG_RXBUF: u64 = 1 << 15;
 /// Descriptors in each queue of an Ethernet device.
-const DESCRIPTORS: u16 = 1024;
+pub const DESCRIPTORS: u16 = 1024;
 /// Between alarms about a worker that holds up a guest's departure.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -44,8 +46,8 @@ pub struct RunningPort {
     pub device: Device,
     pub rx_queues: usize,
     pub tx_queues: usize,
-    /// Mbufs reserved for it.
-    pub reserved: u64,
+    /// Where its packets lie.
+    pub pool: Mempool,
     /// As last seen by the watcher.
     pub link: bool,
 }
@@ -57,6 +59,8 @@ pub struct RunningUplink {
     pub device: EthDev,
     pub rx_queues: usize,
     pub tx_queues: usize,
+    /// Where its packets lie.
+    pub pool: Mempool,
     /// As last seen by the watcher.
     pub link: bool,
 }
@@ -64,6 +68,7 @@ pub struct RunningUplink {
 /// A port that was opened but whose queues no worker has yet.
 pub struct Opened {
     pub device: Device,
+    pub pool: Mempool,
     pub rx: Vec<RxQueue>,
     pub tx: Vec<TxQueue>,
 }
@@ -72,33 +77,25 @@ pub struct Opened {
 #[derive(Clone)]
 pub struct Opener {
     pub eal: Eal,
-    pub pool: Mempool,
+    pub pools: Pools,
     pub domain: Arc<Domain>,
     pub poke: Sender<()>,
 }
 
-/// Mbufs that a port can hold at most: staged in both directions and, for a device, in its descriptors.
-pub fn mbufs_of(kind: &PortKind) -> u64 {
-    let queues = u64::from(kind.queues());
-    let staged = queues * (STAGE_BOUND + BURST) as u64;
-    match kind {
-        PortKind::VhostUser { .. } => staged,
-        PortKind::Ethdev { .. } => staged + queues * 2 * u64::from(DESCRIPTORS),
-    }
-}
-
 impl Opener {
     /// Opens a port.
-    pub fn open(&self, port: &Port) -> Result<Opened, PortError> {
-        match &port.kind {
+    pub fn open(&self, id: PortId, port: &Port) -> Result<Opened, PortError> {
+        let pool = self.pools.port(id, &port.kind)?;
+        let (device, rx, tx) = match &port.kind {
             PortKind::VhostUser { socket, mode, queues, packed } => {
-                self.vhost(&port.name, socket, *mode, *queues, *packed)
+                self.vhost(&port.name, socket, *mode, *queues, *packed, &pool)?
             }
             PortKind::Ethdev { device, queues, mtu } => {
-                let (dev, rx, tx) = self.eth(device, *queues, *queues, *mtu, true)?;
-                Ok(Opened { device: Device::Eth(dev), rx, tx })
+                let (dev, rx, tx) = self.eth(device, (*queues, *queues), *mtu, true, &pool)?;
+                (Device::Eth(dev), rx, tx)
             }
-        }
+        };
+        Ok(Opened { device, pool, rx, tx })
     }
 
     fn vhost(
@@ -108,7 +105,8 @@ impl Opener {
         mode: VhostMode,
         queues: u16,
         packed: bool,
-    ) -> Result<Opened, PortError> {
+        pool: &Mempool,
+    ) -> Result<(Device, Vec<RxQueue>, Vec<TxQueue>), PortError> {
         let config = VhostConfig {
             path: path.to_owned(),
             mode: match mode {
@@ -117,22 +115,22 @@ impl Opener {
             },
             queues,
             packed,
-            pool: self.pool.clone(),
+            pool: pool.clone(),
         };
         let hooks =
             Arc::new(Hooks { port: name.to_owned(), domain: self.domain.clone(), poke: self.poke.clone() });
         let (port, rx, tx) = VhostPort::open(&self.eal, config, hooks)?;
-        Ok(Opened { device: Device::Vhost(port), rx, tx })
+        Ok((Device::Vhost(port), rx, tx))
     }
 
     /// Opens an Ethernet device with the wished number of queues, or as many as it has.
     pub fn eth(
         &self,
         device: &str,
-        rx_queues: u16,
-        tx_queues: u16,
+        (rx_queues, tx_queues): (u16, u16),
         mtu: u16,
         promiscuous: bool,
+        pool: &Mempool,
     ) -> Result<(EthDev, Vec<RxQueue>, Vec<TxQueue>), PortError> {
         let config = EthConfig {
             device: device.to_owned(),
@@ -142,7 +140,7 @@ impl Opener {
             tx_desc: DESCRIPTORS,
             mtu,
             promiscuous,
-            pool: self.pool.clone(),
+            pool: pool.clone(),
         };
         EthDev::open(&self.eal, &config)
     }
@@ -161,6 +159,76 @@ pub fn close(device: Device, rx: Vec<RxQueue>, tx: Vec<TxQueue>) {
     }
 }
 
+/// What only one port at a time can have: a socket's path or a device.
+pub fn resource(kind: &PortKind) -> String {
+    match kind {
+        PortKind::VhostUser { socket, .. } => socket.display().to_string(),
+        // Its name or PCI address, without arguments.
+        PortKind::Ethdev { device, .. } => device.split(',').next().unwrap_or_default().to_owned(),
+    }
+}
+
+impl State {
+    /// Opens a port and hands its queues to workers. Nothing leads to it yet.
+    pub(super) fn open_port(&mut self, shared: &Shared, p: &Port) -> ApiResult<()> {
+        let id = self.ids.take_port().ok_or_else(|| {
+            ApiError::precondition(format!("port {}: weftd has as many ports as it can", p.name))
+        })?;
+        let opened = shared.opener.open(id, p).map_err(|e| {
+            self.ids.give_port(id);
+            ApiError::precondition(format!("port {}: {e}", p.name))
+        })?;
+        let (rx_queues, tx_queues) = (opened.rx.len(), opened.tx.len());
+        self.baselines.insert(id.slot, PortTotals::sum(shared.counters.iter().map(AsRef::as_ref), id.slot));
+        if let Err(e) = workers::give_queues(&mut self.workers, id, opened.rx, opened.tx) {
+            close(opened.device, Vec::new(), Vec::new());
+            self.retired.push(opened.pool);
+            self.ids.give_port(id);
+            return Err(ApiError::internal(format!("port {}: {e}", p.name)));
+        }
+        let mut running = RunningPort {
+            model: p.clone(),
+            id,
+            device: opened.device,
+            rx_queues,
+            tx_queues,
+            pool: opened.pool,
+            link: false,
+        };
+        running.link = running.link_now();
+        self.ports.insert(p.name.clone(), running);
+        self.failed.remove(&p.name);
+        Ok(())
+    }
+
+    /// Takes a port's queues back and closes it. What still leads to it, leads to an old generation of its slot.
+    pub(super) fn close_port(&mut self, name: &str) {
+        let Some(p) = self.ports.remove(name) else { return };
+        match workers::take_queues(&mut self.workers, p.id) {
+            Ok((rx, tx)) => close(p.device, rx, tx),
+            Err(e) => {
+                // A worker that does not answer still has the queues: closing the device under it is not possible.
+                tracing::error!("port {name}: {e}; its device stays open until weftd is restarted");
+                std::mem::forget((p.device, p.pool));
+                return;
+            }
+        }
+        self.retired.push(p.pool);
+        self.ids.give_port(p.id);
+    }
+
+    /// Lets a running port go on as one of another bridge domain: with a new generation, so that neither packets that
+    /// were received before nor those on their way to it are taken for the new domain's.
+    pub(super) fn move_port(&mut self, p: &Port) -> ApiResult<()> {
+        let Some(running) = self.ports.get_mut(&p.name) else { return Ok(()) };
+        let fail = |e| ApiError::internal(format!("port {}: {e}", p.name));
+        let (rx, tx) = workers::take_queues(&mut self.workers, running.id).map_err(fail)?;
+        running.id = self.ids.renew_port(running.id);
+        running.model.bd.clone_from(&p.bd);
+        workers::give_queues(&mut self.workers, running.id, rx, tx).map_err(fail)
+    }
+}
+
 impl RunningPort {
     /// What the tables need to know, with the state of this moment.
     pub fn facts(&self, workers: usize) -> PortFacts {
@@ -168,10 +236,11 @@ impl RunningPort {
         let (max_frame, tx_owners) = match &self.device {
             Device::Vhost(p) => {
                 let s = p.state();
-                let max_frame = match s.mtu {
-                    Some(mtu) => u32::from(mtu) + L2_OVERHEAD,
-                    None if s.features & MRG_RXBUF != 0 => MERGEABLE_FRAME,
-                    None => PLAIN_FRAME,
+                let max_frame = match (s.mtu, s.features & MRG_RXBUF != 0) {
+                    (Some(mtu), true) => u32::from(mtu) + L2_OVERHEAD,
+                    (None, true) => MERGEABLE_FRAME,
+                    // Whatever MTU was agreed, its buffers are as large as its driver likes: at least this.
+                    (mtu, false) => mtu.map_or(PLAIN_FRAME, |m| PLAIN_FRAME.min(u32::from(m) + L2_OVERHEAD)),
                 };
                 // Even rings are the guest's receive side.
                 let enabled = |q: usize| s.rings_enabled.contains(&(2 * q as u16));

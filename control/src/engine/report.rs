@@ -62,7 +62,7 @@ impl State {
             bds: self.objects.bds.len() as u32,
             vteps: self.objects.vteps.len() as u32,
             fdb_entries: self.fdb.len() as u64,
-            alarms: self.alarms.clone(),
+            alarms: self.alarms.iter().chain(self.failed.values()).cloned().collect(),
         }
     }
 
@@ -242,6 +242,15 @@ impl State {
         status.collect()
     }
 
+    /// Over all pools, those of gone ports included.
+    fn mempools(&self, shared: &Shared) -> MempoolStats {
+        let live = self.ports.values().map(|p| &p.pool).chain([&self.uplink.pool, &shared.agent_pool]);
+        live.chain(self.retired.iter()).fold(MempoolStats { size: 0, in_use: 0 }, |sum, p| MempoolStats {
+            size: sum.size + u64::from(p.size()),
+            in_use: sum.in_use + u64::from(p.in_use()),
+        })
+    }
+
     pub(super) fn stats(&mut self, shared: &Shared) -> Stats {
         let threads = || shared.counters.iter().map(AsRef::as_ref);
         let mut ports = Vec::new();
@@ -281,7 +290,7 @@ impl State {
             drops: drops_by_name(&all),
             ports,
             workers: self.worker_status(shared),
-            mempool: MempoolStats { size: shared.pool.size().into(), in_use: shared.pool.in_use().into() },
+            mempool: self.mempools(shared),
         }
     }
 }

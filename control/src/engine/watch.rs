@@ -1,6 +1,7 @@
 //! Looks after what changes by itself: guests that come and go, links, stalled workers, memory to be freed.
 
-use std::time::Duration;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
@@ -11,52 +12,86 @@ const PERIOD: Duration = Duration::from_millis(200);
 /// A worker that reports nothing for so long is an alarm.
 const STALL: Duration = Duration::from_millis(500);
 
+/// At least between two publications for guests' sake: one that turns its rings on and off must not keep control busy.
+const GAP: Duration = Duration::from_millis(10);
+/// How often ports that could not be put back are tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// Runs until the engine stops; `pokes` say that a guest's state changed.
 pub fn run(engine: &Engine, pokes: &Receiver<()>) {
     let shared = &engine.shared;
+    let mut tried = Instant::now();
     while !shared.stopping.load(std::sync::atomic::Ordering::Relaxed) {
-        let poked = match pokes.recv_timeout(PERIOD) {
-            Ok(()) => true,
-            Err(RecvTimeoutError::Timeout) => false,
+        match pokes.recv_timeout(PERIOD) {
+            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
-        };
+        }
         // A guest's rings come one by one: take them together.
         while pokes.try_recv().is_ok() {}
-        look(shared, poked);
+        if look(shared) {
+            std::thread::sleep(GAP);
+        }
+        if tried.elapsed() >= RETRY {
+            tried = Instant::now();
+            reopen(shared);
+        }
     }
 }
 
-fn look(shared: &Shared, poked: bool) {
+/// Returns whether it published new tables.
+fn look(shared: &Shared) -> bool {
     let stalled = shared.domain.stalled(STALL);
+    let conflict = shared.agent_view.lock().unwrap_or_else(PoisonError::into_inner).conflict;
     let mut s = shared.state();
-    let mut changed = poked;
     let up = s.uplink.device.link().up;
     if up != s.uplink.link {
         tracing::info!("uplink {}: link {}", s.uplink.model.name, word(up));
         s.uplink.link = up;
-        changed = true;
     }
     for p in s.ports.values_mut() {
         let up = p.link_now();
         if up != p.link {
             tracing::info!("port {}: {}", p.model.name, word(up));
             p.link = up;
-            changed = true;
         }
     }
-    let alarms: Vec<String> = stalled
+    let mut alarms: Vec<String> = stalled
         .iter()
-        .map(|r| format!("{} has not finished a round for {} ms", r.name, r.since.as_millis()))
+        .map(|r| {
+            let ms = r.since.as_millis();
+            format!("{} has not finished a round for {ms} ms: is its core used by something else?", r.name)
+        })
         .collect();
+    alarms.extend(conflict.map(|mac| {
+        let uplink = &s.uplink.model;
+        format!("uplink {}: {mac} claims this host's address {} in ARP", uplink.name, uplink.address.addr())
+    }));
     for a in alarms.iter().filter(|_| s.alarms.is_empty()) {
-        tracing::error!("{a}: is its core used by something else?");
+        tracing::error!("{a}");
     }
     s.alarms = alarms;
+    let changed = s.facts() != s.published;
     if changed {
         s.publish(shared);
     }
+    let idle_pools = s.retired.take_idle();
     drop(s);
+    // Not under the lock: freeing a pool takes milliseconds.
+    drop(idle_pools);
     shared.domain.collect();
+    changed
+}
+
+/// Tries again to open what ought to run.
+fn reopen(shared: &Shared) {
+    let mut s = shared.state();
+    if s.failed.is_empty() || shared.stopping.load(std::sync::atomic::Ordering::Relaxed) {
+        return;
+    }
+    let same = s.objects.clone();
+    if let Err(e) = s.apply(shared, same) {
+        tracing::error!("opening ports again: {e}");
+    }
 }
 
 fn word(up: bool) -> &'static str {

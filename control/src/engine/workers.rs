@@ -12,7 +12,7 @@ use weft_dataplane::tx::HandoffEnds;
 use weft_dataplane::underlay::punt::{Inject, PuntTx};
 use weft_dataplane::worker::mailbox::{Command, Mailbox, NoAnswer, RxBinding, mailbox};
 use weft_dataplane::worker::{self, IdleMode, WorkerParts};
-use weft_port::{Eal, Mempool, PortError, RxQueue, TxQueue};
+use weft_port::{Eal, PortError, RxQueue, TxQueue};
 use weft_tables::qsbr::Reader;
 
 use super::ids::PortId;
@@ -35,7 +35,6 @@ pub struct Start {
     pub core: usize,
     pub idle: IdleMode,
     pub eal: Eal,
-    pub pool: Mempool,
     pub fwd: Forwarding,
     pub reader: Reader,
     pub counters: Arc<ThreadCounters>,
@@ -54,7 +53,6 @@ pub fn start(s: Start) -> Result<WorkerHandle, PortError> {
         core: s.core,
         idle: s.idle,
         eal: s.eal,
-        pool: s.pool,
         fwd: s.fwd,
         reader: s.reader,
         counters: s.counters,
@@ -157,8 +155,7 @@ pub fn take_queues(
 
 /// Returns when every worker has begun a round after this call, and so has taken what was on its rings before.
 pub fn fence(workers: &mut [WorkerHandle]) -> Result<(), NoAnswer> {
-    // A ring may hold more than one round takes; two fences cover every ring's capacity at a round's budget only
-    // under light load, so correctness rests on the generation that each parcel carries. This is for tidy counters.
+    // Correctness does not rest on it but on the generation that each parcel carries. This is for tidy counters.
     for w in workers.iter_mut() {
         w.mailbox.call(Command::Fence, ANSWER)?;
     }

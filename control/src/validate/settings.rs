@@ -26,8 +26,8 @@ pub(super) fn check(model: &Model, sink: &mut Sink) {
     let mut s = sink.subject(ObjectKind::Dpdk, 0, "");
     s.check_range("memory_mb", dpdk.memory_mb.into(), &range::MEMORY_MB);
     s.check_name("file_prefix", &dpdk.file_prefix);
-    if dpdk.mbufs != 0 {
-        s.check_range("mbufs", dpdk.mbufs.into(), &range::MBUFS);
+    if dpdk.queue_mbufs != 0 {
+        s.check_range("queue_mbufs", dpdk.queue_mbufs.into(), &range::QUEUE_MBUFS);
     }
     for (i, arg) in dpdk.extra_args.iter().enumerate() {
         let option = arg.split('=').next().unwrap_or_default();

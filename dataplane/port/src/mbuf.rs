@@ -250,6 +250,15 @@ impl Mbuf {
         self.is_exclusive() && unsafe { sys::weft_mbuf_linearize(self.as_ptr()) == 0 }
     }
 
+    /// A deep copy (`rte_pktmbuf_copy`) from the pool that this packet came from, metadata included, with fresh
+    /// headroom; in one segment if it fits one, else chained. `None` when that pool is exhausted.
+    #[inline]
+    pub fn duplicate(&self) -> Option<Mbuf> {
+        // SAFETY: owned and live; a pool with a packet on its way is not freed. The source is only read, and the copy
+        // is ours alone.
+        unsafe { Mbuf::from_raw(sys::rte_pktmbuf_copy(self.as_ptr(), raw::pool(self.as_ptr()), 0, u32::MAX)) }
+    }
+
     #[inline(always)]
     fn flags(&self) -> u64 {
         // SAFETY: owned and live.

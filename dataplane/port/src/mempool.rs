@@ -139,14 +139,6 @@ impl Mempool {
         Some(head)
     }
 
-    /// A deep copy of a packet (`rte_pktmbuf_copy`), metadata included, with fresh headroom; in one segment if it
-    /// fits one, else chained. `None` when the pool is exhausted.
-    #[inline]
-    pub fn copy(&self, packet: &Mbuf) -> Option<Mbuf> {
-        // SAFETY: both live; the source is only read, and the copy is ours alone.
-        unsafe { Mbuf::from_raw(sys::rte_pktmbuf_copy(packet.as_ptr(), self.0.raw.as_ptr(), 0, u32::MAX)) }
-    }
-
     pub(crate) fn as_ptr(&self) -> *mut sys::rte_mempool {
         self.0.raw.as_ptr()
     }

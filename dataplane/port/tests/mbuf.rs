@@ -161,7 +161,7 @@ fn linearize(pool: &Mempool) {
 fn copies(pool: &Mempool) {
     for len in [60, 1514, 2048, 2049, 9000] {
         let mut original = pool.alloc_copy(&frame(9, len)).expect("mbuf");
-        let copy = pool.copy(&original).expect("copy");
+        let copy = original.duplicate().expect("copy");
         original.data_mut().expect("mine").fill(0);
         assert_eq!(bytes(&copy), frame(9, len), "a deep copy");
         assert_eq!(copy.headroom(), HEADROOM, "with fresh headroom");
@@ -169,7 +169,7 @@ fn copies(pool: &Mempool) {
     // Two short segments become one.
     let mut chained = pool.alloc_copy(&frame(1, 70)).expect("mbuf");
     assert!(chained.chain(pool.alloc_copy(&frame(2, 70)).expect("mbuf")));
-    let copy = pool.copy(&chained).expect("copy");
+    let copy = chained.duplicate().expect("copy");
     assert_eq!((copy.nb_segs(), bytes(&copy)), (1, bytes(&chained)));
 }
 
@@ -199,7 +199,7 @@ fn shared(pool: &Mempool) {
     assert_eq!((m.pkt_len(), m.data()), (204, &frame(5, 200)[..]));
     clone.clear_offload();
     assert!(!clone.is_exclusive(), "how a buffer is held survives");
-    assert_eq!(pool.copy(&clone).expect("copy").data_mut().expect("a copy's bytes are its own").len(), 50);
+    assert_eq!(clone.duplicate().expect("copy").data_mut().expect("a copy's bytes are its own").len(), 50);
     drop(clone);
     assert!(m.data_mut().is_some(), "the last holder may write again");
 }
@@ -244,7 +244,7 @@ fn bursts(pool: &Mempool) {
 fn exhaustion(pool: &Mempool) {
     let mut all: Vec<Mbuf> = std::iter::from_fn(|| pool.alloc()).collect();
     assert_eq!(all.len(), 511);
-    assert!(pool.alloc().is_none() && pool.alloc_copy(b"x").is_none() && pool.copy(&all[0]).is_none());
+    assert!(pool.alloc().is_none() && pool.alloc_copy(b"x").is_none() && all[0].duplicate().is_none());
     all.truncate(509);
     assert!(pool.alloc_copy(&frame(1, 9000)).is_none(), "five needed, two there");
     assert_eq!(pool.available(), 2, "a failed allocation keeps nothing");

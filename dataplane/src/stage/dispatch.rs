@@ -93,7 +93,7 @@ fn flood(v: View<'_>, lane: &mut Lane, from: Ingress, bd: &Bd, m: Mbuf) {
             return send_to(v, lane, from, bd, target, m);
         }
         lane.counters.replicas.add(1);
-        match lane.pool.copy(&m) {
+        match m.duplicate() {
             Some(copy) => send_to(v, lane, from, bd, target, copy),
             None => lane.counters.dropped(from.slot, DropReason::NoMbuf, 1),
         }

@@ -51,7 +51,7 @@ pub(crate) fn encap(v: View<'_>, lane: &mut Lane, src: u16, bd: &Bd, vtep: u16, 
     } else {
         0
     };
-    match prepend(lane, template, m, vni, &info, id) {
+    match prepend(template, m, vni, &info, id) {
         Ok(m) => Outcome::Ready(m),
         Err(reason) => drop(lane, reason),
     }
@@ -59,20 +59,13 @@ pub(crate) fn encap(v: View<'_>, lane: &mut Lane, src: u16, bd: &Bd, vtep: u16, 
 
 /// Writes the outer headers into the headroom or, if that is used up or shared, in front of a copy.
 #[inline]
-fn prepend(
-    lane: &Lane,
-    t: &Template,
-    mut m: Mbuf,
-    vni: Vni,
-    info: &InnerInfo,
-    id: u16,
-) -> Result<Mbuf, DropReason> {
+fn prepend(t: &Template, mut m: Mbuf, vni: Vni, info: &InnerInfo, id: u16) -> Result<Mbuf, DropReason> {
     // The caller has compared the length with the uplink's MTU, which is 16 bits.
     let inner = u16::try_from(m.pkt_len()).map_err(|_| DropReason::ExceedsUnderlayMtu)?;
     let write =
         |m: &mut Mbuf| m.prepend(t.len()).is_some_and(|out| t.write_with_id(out, inner, vni, info, id));
     if !write(&mut m) {
-        m = lane.pool.copy(&m).ok_or(DropReason::NoMbuf)?;
+        m = m.duplicate().ok_or(DropReason::NoMbuf)?;
         if !write(&mut m) {
             return Err(DropReason::NoHeadroom);
         }

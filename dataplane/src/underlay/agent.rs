@@ -26,8 +26,14 @@ const BUDGET: usize = 64;
 const NAP: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(1)];
 /// How often timers are looked at.
 const TICK: Duration = Duration::from_millis(20);
-/// Longest frame exchanged with the kernel.
-const TAP_FRAME: usize = 9216 + 18;
+/// Longest frame exchanged with the kernel: more than any device's MTU with two VLAN tags.
+const TAP_FRAME: usize = 9728 + 22;
+/// ICMP echo requests answered in a second.
+const ECHO_PPS: u32 = 1000;
+/// When the VTEP address is announced, counted from the start (RFC 5227 2.3 has two announcements, two seconds apart).
+const ANNOUNCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
+/// At most one announcement in this time against another station that claims the address (RFC 5227 2.4).
+const DEFEND: Duration = Duration::from_secs(10);
 
 /// A remote VTEP as the agent needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +110,8 @@ pub struct AgentView {
     pub neighbors: Vec<NeighborView>,
     /// Packets held: waiting for resolution or in rings between the agent and workers.
     pub held: usize,
+    /// Another station that claimed the VTEP address lately.
+    pub conflict: Option<MacAddr>,
 }
 
 /// What an agent is made of.
@@ -134,6 +142,11 @@ pub struct Agent {
     neighbors: Neighbors,
     holding: Holding,
     bucket: TokenBucket,
+    echo: TokenBucket,
+    /// When to announce the VTEP address next, and how often it was.
+    announce: (Instant, usize),
+    /// Who claims the VTEP address, and when it was last answered.
+    conflict: Option<(MacAddr, Instant)>,
     frame: Box<[u8]>,
 }
 
@@ -148,6 +161,9 @@ impl Agent {
             neighbors: Neighbors::default(),
             holding: Holding::default(),
             bucket,
+            echo: TokenBucket::new(ECHO_PPS, now),
+            announce: (now + ANNOUNCE[0], 0),
+            conflict: None,
             frame: vec![0; TAP_FRAME].into(),
         };
         agent.adopt(plan, now);
@@ -293,6 +309,9 @@ impl Agent {
             }
             let plan = &self.parts.plan;
             if m.data_mut().is_some_and(|f| icmp::echo_reply(f, plan.ip, plan.mac).is_ok()) {
+                if !self.echo.take(now) {
+                    return self.parts.counters.dropped(src, DropReason::EchoRateLimit, 1);
+                }
                 self.parts.counters.consumed.add(1);
                 self.parts.counters.originated.add(1);
                 m.clear_offload();
@@ -309,9 +328,15 @@ impl Agent {
         };
         if p.spa == ip {
             // Someone claims our address, or the frame is our own come back: either way not to be believed.
+            if p.sha != mac {
+                self.defend(p.sha, now);
+            }
             return self.parts.counters.dropped(src, DropReason::ArpInvalid, 1);
         }
-        if let Some(e) = self.neighbors.learn(p.spa, p.sha, now) {
+        // What has our own MAC is our kernel's, come back by a loop: to send to it would be to send to ourselves.
+        if p.sha != mac
+            && let Some(e) = self.neighbors.learn(p.spa, p.sha, now)
+        {
             self.on_event(e);
         }
         if p.tpa != ip {
@@ -325,6 +350,22 @@ impl Agent {
         }
     }
 
+    /// Answers a station that claims the VTEP address (RFC 5227 2.4): routers shall go on believing weft.
+    fn defend(&mut self, by: MacAddr, now: Instant) {
+        if self.conflict.is_none_or(|(_, answered)| now.duration_since(answered) >= DEFEND) {
+            self.conflict = Some((by, now));
+            self.announce();
+        }
+    }
+
+    /// An ARP announcement of the VTEP address, so that nobody goes on sending to a MAC that had it before.
+    fn announce(&mut self) {
+        let (mac, ip) = (self.parts.plan.mac, self.parts.plan.ip);
+        let mut out = [0; 60];
+        let n = arp::build_request(mac, ip, ip, &mut out);
+        self.originate(&out[..n]);
+    }
+
     fn hand_to_kernel(&mut self, m: &Mbuf, src: u16) {
         let c = &self.parts.counters;
         let Some(tap) = &mut self.parts.tap else { return c.dropped(src, DropReason::ExceptionNoTap, 1) };
@@ -334,7 +375,8 @@ impl Agent {
         let data = m.data();
         let written = match (m.vlan_stripped(), data.split_at_checked(12)) {
             // The device took the tag out; the kernel wants to see it.
-            (Some(tci), Some((macs, rest))) if data.len() + 4 <= self.frame.len() => {
+            (Some(_), _) if data.len() + 4 > self.frame.len() => Err(std::io::ErrorKind::InvalidInput.into()),
+            (Some(tci), Some((macs, rest))) => {
                 self.frame[..12].copy_from_slice(macs);
                 self.frame[12..14].copy_from_slice(&[0x81, 0x00]);
                 self.frame[14..16].copy_from_slice(&tci.to_be_bytes());
@@ -402,6 +444,16 @@ impl Agent {
         for e in events {
             self.on_event(e);
         }
+        let (at, times) = self.announce;
+        if times < ANNOUNCE.len() && now >= at {
+            self.announce();
+            let gap = ANNOUNCE.get(times + 1).map_or(Duration::ZERO, |next| *next - ANNOUNCE[times]);
+            self.announce = (now + gap, times + 1);
+        }
+        // Not repeated for a while: it seems to be over.
+        if self.conflict.is_some_and(|(_, at)| now.duration_since(at) > 3 * DEFEND) {
+            self.conflict = None;
+        }
         let counters = &self.parts.counters;
         self.holding.expire(now, |h| counters.dropped(h.src, DropReason::NeighborUnresolved, 1));
         self.show(now);
@@ -426,7 +478,8 @@ impl Agent {
             .collect();
         neighbors.sort_by_key(|n| n.ip);
         let held = self.holding.len() + self.parts.ends.iter().map(AgentEnds::held).sum::<usize>();
-        *self.parts.view.lock().unwrap_or_else(PoisonError::into_inner) = AgentView { neighbors, held };
+        *self.parts.view.lock().unwrap_or_else(PoisonError::into_inner) =
+            AgentView { neighbors, held, conflict: self.conflict.map(|(mac, _)| mac) };
     }
 
     fn stop(mut self) {

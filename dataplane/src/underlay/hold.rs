@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use weft_port::Mbuf;
 
 /// Packets held for one VTEP.
-pub const PER_VTEP: usize = 16;
-/// Packets held in all, for the packet pool's reservation.
+pub const PER_VTEP: usize = 32;
+/// Packets of one source held for one VTEP.
+pub const PER_SOURCE: usize = 8;
+/// Packets held in all.
 pub const TOTAL: usize = 1024;
 /// How long a packet is held: three requests, one a second, and a little.
 pub const HOLD: Duration = Duration::from_millis(3500);
@@ -34,7 +36,8 @@ impl Holding {
     /// Takes a packet, or gives it back if too many wait already.
     pub fn add(&mut self, vtep: u16, mbuf: Mbuf, network: u32, src: u16, now: Instant) -> Result<(), Mbuf> {
         let q = self.by_vtep.entry(vtep).or_default();
-        if q.len() >= PER_VTEP || self.total >= TOTAL {
+        let of_source = q.iter().filter(|h| h.src == src).count();
+        if q.len() >= PER_VTEP || of_source >= PER_SOURCE || self.total >= TOTAL {
             return Err(mbuf);
         }
         q.push(Held { mbuf, network, src, since: now });

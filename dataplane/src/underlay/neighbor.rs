@@ -20,6 +20,8 @@ pub const REACHABLE: Duration = Duration::from_secs(30);
 pub const INTERVAL: Duration = Duration::from_secs(1);
 /// Unanswered requests until a neighbour is given up.
 pub const TRIES: u32 = 3;
+/// How long a confirmed MAC is kept against another one, as two stations with one address would make it flap.
+pub const LOCK: Duration = Duration::from_secs(1);
 /// Between requests to a neighbour that was given up.
 pub const RETRY: Duration = Duration::from_secs(5);
 
@@ -106,6 +108,13 @@ impl Neighbors {
         }
         let n = self.entries.get_mut(&ip)?;
         let news = n.mac != Some(mac);
+        if let Some(confirmed) =
+            n.confirmed.filter(|t| news && n.mac.is_some() && now.duration_since(*t) < LOCK)
+        {
+            // It may be true all the same, and said only once: ask everybody as soon as another answer counts.
+            (n.state, n.sent, n.next) = (State::Refreshing, TRIES - 1, confirmed + LOCK);
+            return None;
+        }
         *n = Neighbor {
             state: State::Reachable,
             mac: Some(mac),
@@ -193,7 +202,10 @@ mod tests {
         let mut n = wanting(t);
         assert_eq!(n.learn(IP, MAC, t), Some(Event::Resolved(IP, MAC)));
         assert_eq!(n.learn(IP, MAC, t), None);
-        assert_eq!(n.learn(IP, OTHER, t), Some(Event::Resolved(IP, OTHER)));
+        assert_eq!(n.learn(IP, OTHER, t + LOCK / 2), None, "too soon after it was confirmed");
+        assert_eq!((n.mac(IP), due(&mut n, t + LOCK / 2)), (Some(MAC), vec![]));
+        assert_eq!(due(&mut n, t + LOCK), [Event::Request(IP, None)], "but it is looked into");
+        assert_eq!(n.learn(IP, OTHER, t + LOCK), Some(Event::Resolved(IP, OTHER)));
         assert_eq!(n.mac(IP), Some(OTHER));
     }
 

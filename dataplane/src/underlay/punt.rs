@@ -1,9 +1,11 @@
 //! Rings between a worker and the underlay's agent.
 //!
 //! Three rings lead to the agent, so that a flood of one kind cannot keep out another: ARP (without which nothing
-//! moves), other frames for the host, and packets that wait for a next hop.
+//! moves), other frames for the host, and packets that wait for a next hop. Their places are shared out
+//! [fairly](crate::fair), so that a VM that floods a VTEP without a next hop does not keep out another's first packet.
 
-use rtrb::{Consumer, Producer, PushError, RingBuffer};
+use crate::fair::{FairProducer, fair_ring};
+use rtrb::{Consumer, Producer, RingBuffer};
 use weft_port::Mbuf;
 
 /// Which ring a packet takes to the agent.
@@ -17,12 +19,10 @@ pub enum Ring {
     Host = 2,
 }
 
-/// Places in each ring, in the order of [`Ring`].
-const PLACES: [usize; 3] = [256, 256, 1024];
+/// Places in each ring, in the order of [`Ring`]. The uplink, alone on its rings, gets half of them.
+const PLACES: [usize; 3] = [512, 256, 2048];
 /// Places in the ring from the agent.
 const INJECT: usize = 1024;
-/// Mbufs that the rings of one worker can hold, for the packet pool's reservation.
-pub const PUNT_BOUND: usize = PLACES[0] + PLACES[1] + PLACES[2] + INJECT;
 
 /// From a worker to the agent.
 #[derive(Debug)]
@@ -66,12 +66,13 @@ pub enum Inject {
 }
 
 /// A worker's end.
-pub struct PuntTx([Producer<Punt>; 3]);
+pub struct PuntTx([FairProducer<Punt>; 3]);
 
 impl PuntTx {
-    /// Hands a packet to the agent; gives it back if the ring is full.
+    /// Hands a packet to the agent; gives it back if the ring has no place for its source.
     pub fn push(&mut self, ring: Ring, p: Punt) -> Result<(), Punt> {
-        self.0[ring as usize].push(p).map_err(|PushError::Full(p)| p)
+        let (Punt::Host { src, .. } | Punt::Hold { src, .. }) = &p;
+        self.0[ring as usize].push(*src, p)
     }
 }
 
@@ -92,8 +93,7 @@ impl AgentEnds {
 
 /// Makes the rings of one worker.
 pub fn rings() -> (PuntTx, Consumer<Inject>, AgentEnds) {
-    let ((p0, c0), (p1, c1), (p2, c2)) =
-        (RingBuffer::new(PLACES[0]), RingBuffer::new(PLACES[1]), RingBuffer::new(PLACES[2]));
+    let ((p0, c0), (p1, c1), (p2, c2)) = (fair_ring(PLACES[0]), fair_ring(PLACES[1]), fair_ring(PLACES[2]));
     let (to, inject) = RingBuffer::new(INJECT);
     (PuntTx([p0, p1, p2]), inject, AgentEnds { from: [c0, c1, c2], to })
 }

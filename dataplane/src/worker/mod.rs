@@ -21,7 +21,7 @@ use mailbox::{Command, MailboxEnd, RxBinding};
 use rtrb::Consumer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use weft_port::{BURST, Burst, Eal, Mempool, PortError};
+use weft_port::{BURST, Burst, Eal, PortError};
 use weft_tables::qsbr::Reader;
 
 /// Bursts that the uplink may have in one round while its queue is full.
@@ -39,8 +39,6 @@ pub struct WorkerParts {
     pub idle: IdleMode,
     /// Proof that DPDK is up.
     pub eal: Eal,
-    /// For copies.
-    pub pool: Mempool,
     /// The tables.
     pub fwd: Forwarding,
     /// Its registration with the tables' domain.
@@ -93,7 +91,6 @@ pub fn run(parts: WorkerParts, ready: impl FnOnce()) -> Result<(), PortError> {
         lane: Lane {
             tx: TxSet::new(parts.handoff.to, weft_port::tsc_hz()),
             counters: parts.counters,
-            pool: parts.pool,
             punt: parts.punt,
             ip_id: 0,
             replicas_left: 0,

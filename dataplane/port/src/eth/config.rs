@@ -113,7 +113,7 @@ impl EthConfig {
             return mtu_error(format!(
                 "blocksz {blocksz} must be a multiple of 4096 and hold a slot of framesz {framesz}: \
                  add blocksz={} to the device",
-                framesz.next_multiple_of(4096)
+                framesz.checked_next_multiple_of(4096).unwrap_or(framesz)
             ));
         }
         let room = u32::from(self.pool.segment_room());
