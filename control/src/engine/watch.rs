@@ -12,7 +12,10 @@ const PERIOD: Duration = Duration::from_millis(200);
 /// A worker that reports nothing for so long is an alarm.
 const STALL: Duration = Duration::from_millis(500);
 
-/// At least between two publications for guests' sake: one that turns its rings on and off must not keep control busy.
+/// After so many publications in a row each next one waits for [`GAP`]: a guest that turns its rings on and off must not
+/// keep control busy, and one that only starts must not wait.
+const ROW: u32 = 16;
+/// See [`ROW`].
 const GAP: Duration = Duration::from_millis(10);
 /// How often ports that could not be put back are tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -21,6 +24,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub fn run(engine: &Engine, pokes: &Receiver<()>) {
     let shared = &engine.shared;
     let mut tried = Instant::now();
+    let (mut row, mut last) = (0, Instant::now());
     while !shared.stopping.load(std::sync::atomic::Ordering::Relaxed) {
         match pokes.recv_timeout(PERIOD) {
             Ok(()) | Err(RecvTimeoutError::Timeout) => {}
@@ -29,7 +33,12 @@ pub fn run(engine: &Engine, pokes: &Receiver<()>) {
         // A guest's rings come one by one: take them together.
         while pokes.try_recv().is_ok() {}
         if look(shared) {
-            std::thread::sleep(GAP);
+            // Time that passed without any is taken off the row.
+            row = (row + 1_u32).saturating_sub((last.elapsed().as_millis() / GAP.as_millis()) as u32);
+            last = Instant::now();
+            if row > ROW {
+                std::thread::sleep(GAP);
+            }
         }
         if tried.elapsed() >= RETRY {
             tried = Instant::now();
