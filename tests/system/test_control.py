@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,6 +174,38 @@ def test_a_bad_file_changes_nothing(plain: tuple[site.Site, Weft]) -> None:
     daemon.proc.check()
     assert [daemon.ctl(noun, "list") for noun in ("bd", "vtep", "fdb")] == before
     assert daemon.ctl_raw("check").returncode == 1
+
+
+def test_sockets_change_hands(plain: tuple[site.Site, Weft]) -> None:
+    """Ports that exchange their sockets, and one that takes a removed one's, in one reload; or not at all."""
+    host, daemon = plain
+    sockets = [host.lab.path(f"{i}.sock") for i in range(3)]
+    size = daemon.stats()["mempool"]["size"]
+
+    def with_ports(*ports: tuple[str, Path]) -> dict[str, Any]:
+        config = host.copy_config()
+        config["port"] += [weft.vhost_port(name, "cloud", path) for name, path in ports]
+        return config
+
+    def running() -> dict[str, str]:
+        return {p["name"]: p["socket"] for p in daemon.ctl("port", "list") if p["name"] != "vm1"}
+
+    daemon.reload(with_ports(("a", sockets[0]), ("b", sockets[1]), ("c", sockets[2])))
+    after = {"a": str(sockets[1]), "b": str(sockets[0]), "d": str(sockets[2])}
+    report = daemon.reload(with_ports(*((name, Path(path)) for name, path in after.items())))
+    assert report["changed"] == ["port a", "port b"] and report["removed"] == ["port c"], report
+    assert running() == after and all(path.exists() for path in sockets)
+    # Back again, but one of them can't be opened.
+    with pytest.raises(Refused, match="e:"):
+        daemon.reload(with_ports(("a", sockets[0]), ("b", sockets[1]), ("e", host.lab.path("none") / "e.sock")))
+    assert running() == after and all(path.exists() for path in sockets)
+    assert daemon.ctl("status")["alarms"] == []
+    with pytest.raises(Refused, match="a:"):
+        daemon.reload(with_ports(("b", sockets[1]), ("a", host.lab.path("none") / "a.sock")))
+    assert running() == after and all(path.exists() for path in sockets)
+    daemon.reload(host.config)
+    assert running() == {} and not any(path.exists() for path in sockets)
+    wait_for(lambda: daemon.stats()["mempool"]["size"] == size, 3, "the pools of gone ports are freed")
 
 
 # --- objects by API --------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from lab import frames, site
 from lab.frames import ARP, ICMP, IP, Ether
 from lab.netns import Netns, Wire, veth
 from lab.proc import Lab, wait_for
-from lab.weft import DropCount
+from lab.weft import DropCount, Weft
 
 PEER = "192.168.50.2"
 
@@ -46,6 +46,44 @@ def test_answers_arp_for_its_address_only(lab: Lab) -> None:
     wire.drain()
     wire.send(frames.arp_request(mac, PEER, "192.168.50.77"))
     assert not [f for f in wire.collect(0.5) if f[20:22] == b"\x00\x02"]
+
+
+def is_announcement(frame: bytes, host: site.Site) -> bool:
+    """An ARP request for one's own address, to everyone (RFC 5227 section 2.3)."""
+    if not is_arp_request(host.address)(frame):  # type: ignore[operator]
+        return False
+    arp = Ether(frame)[ARP]
+    return (Ether(frame).dst, arp.psrc, arp.hwsrc) == (frames.BROADCAST, host.address, host.mac)
+
+
+def wait_alarms(daemon: Weft) -> list[str]:
+    wait_for(lambda: daemon.ctl("status")["alarms"], 3, "an alarm")
+    return list(daemon.ctl("status")["alarms"])
+
+
+def test_announces_its_address(lab: Lab) -> None:
+    """So that nobody goes on sending to a MAC that had the address before."""
+    host, wire, _, _ = overlay(lab)
+    daemon = host.start()
+    for _ in range(2):
+        wire.expect(lambda f: is_announcement(f, host), timeout=5, what="an announcement")
+    assert not [f for f in wire.collect(3) if is_announcement(f, host)], "twice, and no more"
+    assert daemon.ctl("status")["alarms"] == []
+
+
+def test_a_flood_of_echo_requests(lab: Lab) -> None:
+    """Answered at a bounded rate, the rest dropped by name; afterwards everything is as before."""
+    host, wire, mac, _ = overlay(lab)
+    daemon = host.start()
+    drops = DropCount(daemon)
+    request = frames.echo_request(mac, host.mac, PEER, host.address)
+    for _ in range(20):
+        wire.send(*[request] * 200)
+    wait_for(lambda: drops.now().get("echo-rate-limit", 0) > 0, 5, "some are not answered")
+    time.sleep(0.3)
+    wire.drain()
+    wire.send(request)
+    wire.expect(lambda f: ICMP in Ether(f) and Ether(f)[ICMP].type == 0, what="an echo reply")
 
 
 def test_answers_echo(lab: Lab) -> None:
@@ -164,6 +202,8 @@ def test_an_impostor_of_our_address(lab: Lab) -> None:
     drops = DropCount(daemon)
     wire.send(frames.arp_request("02:aa:00:00:00:66", host.address, host.address))
     drops.wait({"arp-invalid": 1})
+    wire.expect(lambda f: is_announcement(f, host), what="weftd says whose the address is")
+    assert any("02:aa:00:00:00:66" in a and host.address in a for a in wait_alarms(daemon)), wait_alarms(daemon)
     wire.send(frames.arp_request(mac, PEER, host.address))
     wire.expect(lambda f: f[20:22] == b"\x00\x02" and f[22:28] == bytes.fromhex(host.mac.replace(":", "")))
 

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use weft_port::{BURST, Burst, Eal, PortError};
 use weft_tables::qsbr::Reader;
 
-/// Bursts that the uplink may have in one round while its queue is full.
+/// Bursts that the uplink may have in one round while its queue is full and others send, too.
 const UPLINK_TURNS: usize = 4;
 /// Packets taken from the ring from the underlay's agent in one round.
 const RING_BUDGET: usize = 64;
@@ -71,6 +71,8 @@ struct Worker {
     mailbox: MailboxEnd,
     stop: Arc<CachePadded<AtomicBool>>,
     burst: Burst,
+    /// Whether anything but the uplink sent in the last round.
+    crowded: bool,
     staged: bool,
 }
 
@@ -102,6 +104,7 @@ pub fn run(parts: WorkerParts, ready: impl FnOnce()) -> Result<(), PortError> {
         mailbox: parts.mailbox,
         stop: parts.stop,
         burst: Burst::new(),
+        crowded: false,
         staged: false,
     };
     w.reader.online();
@@ -140,24 +143,28 @@ impl Worker {
             reader: &self.reader,
             worker: self.id,
         };
-        let mut packets = 0;
+        let (mut packets, mut of_others) = (0, 0);
         let uplink = v.tables.uplink.as_ref().map(|u| u.slot);
         for rx in &mut self.rx {
             let from = RxId { slot: rx.slot, generation: rx.generation };
+            let is_uplink = uplink == Some(rx.slot);
             // The uplink carries what many senders have for all local ports: one turn like a VM's would starve it.
-            let turns = if uplink == Some(rx.slot) { UPLINK_TURNS } else { 1 };
+            // Alone, it needs no more than one, and shorter rounds keep more in the caches.
+            let turns = if is_uplink && self.crowded { UPLINK_TURNS } else { 1 };
             for _ in 0..turns {
                 let n = rx.queue.rx_burst(&mut self.burst, BURST);
                 if n == 0 {
                     break;
                 }
                 packets += n;
+                of_others += if is_uplink { 0 } else { n };
                 path::run(v, &mut self.lane, from, &mut self.burst);
                 if n < BURST {
                     break;
                 }
             }
         }
+        self.crowded = of_others > 0;
         for ring in &mut self.from_workers {
             // What is there now, and not what comes meanwhile: another worker must not hold this one.
             for _ in 0..ring.slots() {

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use dpdk_sys as sys;
 
 use super::shared::Shared;
-use crate::burst::{Burst, free_prefix};
+use crate::burst::{BURST, Burst, free_prefix};
 use crate::mbuf::Mbuf;
 use crate::mempool::Mempool;
 
@@ -83,7 +83,7 @@ impl VhostTx {
     /// See [`crate::TxQueue::tx_burst`]. Packets are copied into the guest's memory and freed.
     #[inline]
     pub fn tx_burst<const N: usize>(&mut self, pkts: &mut ArrayVec<Mbuf, N>) -> usize {
-        let n = pkts.len().min(usize::from(u16::MAX));
+        let n = pkts.len();
         if n == 0 {
             return 0;
         }
@@ -94,12 +94,23 @@ impl VhostTx {
                 self.epoch = epoch;
                 suppress_kicks(vid, self.ring);
             }
-            // SAFETY: the device lives while we are inside; the vector holds `n` mbufs, which are only read.
-            let sent = unsafe {
-                let first = pkts.as_mut_ptr().cast::<*mut sys::rte_mbuf>();
-                sys::rte_vhost_enqueue_burst(vid, self.ring, first, n as u16)
-            };
-            usize::from(sent).min(n)
+            let mut sent = 0;
+            while sent < n {
+                // A call takes no more than this, however many it is given: less than it was given means full.
+                let chunk = (n - sent).min(BURST);
+                // SAFETY: the device lives while we are inside; the vector holds `n` mbufs, of which `chunk` from
+                // `sent` on are only read.
+                let took = unsafe {
+                    let first = pkts.as_mut_ptr().add(sent).cast::<*mut sys::rte_mbuf>();
+                    sys::rte_vhost_enqueue_burst(vid, self.ring, first, chunk as u16)
+                };
+                let took = usize::from(took).min(chunk);
+                sent += took;
+                if took < chunk {
+                    break;
+                }
+            }
+            sent
         };
         free_prefix(pkts, sent);
         sent
