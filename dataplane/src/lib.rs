@@ -15,6 +15,8 @@ pub mod worker;
 
 /// Port slots: 1,024 ports for VMs, and room for uplinks.
 pub const MAX_PORTS: usize = 1056;
+/// The uplink's port slot.
+pub const UPLINK: u16 = 0;
 /// Longest frame taken from a local port, in bytes without FCS: a jumbo packet of 9,216 bytes with two VLAN tags.
 pub const MAX_FRAME: u32 = 9216 + 14 + 8;
 /// Remote VTEP slots.

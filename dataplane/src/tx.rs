@@ -13,7 +13,7 @@ use crate::counters::ThreadCounters;
 use crate::drop::DropReason;
 use crate::fair::{FairProducer, fair_ring};
 use crate::forwarding::{MAX_QUEUES, TxRoute, TxqId};
-use crate::{MAX_PORTS, forwarding::PortEntry};
+use crate::{MAX_PORTS, UPLINK, forwarding::PortEntry};
 use arrayvec::ArrayVec;
 use rtrb::Consumer;
 use weft_port::{Mbuf, TxQueue};
@@ -23,6 +23,12 @@ const STAGE: usize = 128;
 /// How long the oldest packet waits at a queue that takes nothing before it is dropped, in microseconds. One goes at a
 /// time: a guest whose processor was taken away for a moment finds nearly all that was staged for it.
 const STUCK_US: u64 = 1000;
+/// Packets of one source that may be staged, over all of a worker's queues, for one more to wait at a queue that does
+/// not take all: of a port, shared out among the workers, and of the uplink, whose pool grows with them. Guests that
+/// take nothing must not hold the buffers that others' packets need.
+const PORT_BACKLOG: usize = 1024;
+/// See [`PORT_BACKLOG`].
+const UPLINK_BACKLOG: usize = 2048;
 /// Packets that a hand-off ring holds.
 const HANDOFF: usize = 512;
 /// Marks a queue that this worker does not own.
@@ -79,16 +85,22 @@ struct Stage {
     stuck_since: u64,
     /// The round, by its TSC, in which the queue did not take all.
     full_at: u64,
+    /// Whether it did not take all the last time.
+    blocked: bool,
     pkts: ArrayVec<Mbuf, STAGE>,
     meta: ArrayVec<Meta, STAGE>,
 }
 
 impl Stage {
     /// Sends what the queue takes; drops the oldest packet if the queue has taken nothing for too long.
-    fn flush(&mut self, c: &ThreadCounters, now: u64, stuck_limit: u64) {
+    fn flush(&mut self, c: &ThreadCounters, backlog: &mut Backlog, now: u64, stuck_limit: u64) {
         let sent = self.queue.tx_burst(&mut self.pkts);
         if sent > 0 {
-            let bytes: u64 = self.meta[..sent].iter().map(|m| u64::from(m.len)).sum();
+            let mut bytes = 0;
+            for m in &self.meta[..sent] {
+                bytes += u64::from(m.len);
+                backlog.less(m.src);
+            }
             let port = c.port(self.txq.slot());
             port.tx_packets.add(sent as u64);
             port.tx_bytes.add(bytes);
@@ -100,26 +112,29 @@ impl Stage {
             && let (Some(m), Some(oldest)) = (self.meta.pop_at(0), self.pkts.pop_at(0))
         {
             c.dropped(m.src, DropReason::TxQueueFull, 1);
+            backlog.less(m.src);
             drop(oldest);
-            self.stuck_since = now;
+            self.stuck_since = if self.pkts.is_empty() { 0 } else { now };
         }
-        if !self.pkts.is_empty() {
+        self.blocked = !self.pkts.is_empty();
+        if self.blocked {
             self.full_at = now;
         }
     }
 
-    fn discard(&mut self, c: &ThreadCounters, reason: DropReason) {
+    fn discard(&mut self, c: &ThreadCounters, backlog: &mut Backlog, reason: DropReason) {
         for m in &self.meta {
             c.dropped(m.src, reason, 1);
+            backlog.less(m.src);
         }
         self.meta.clear();
         self.pkts.clear();
         self.stuck_since = 0;
     }
 
-    /// Makes room in a full stage at the cost of the source that holds most of it. Returns whether a place is free
-    /// now; if not, `src` itself holds the most and its new packet is the one to drop. `held` is all zero, and is left so.
-    fn evict(&mut self, c: &ThreadCounters, src: u16, held: &mut [u8; MAX_PORTS]) -> bool {
+    /// Makes room in a full stage at the cost of the source that holds most of it, which is returned; `None` if that is
+    /// `src` itself, whose new packet is then the one to drop. `held` is all zero, and is left so.
+    fn evict(&mut self, c: &ThreadCounters, src: u16, held: &mut [u8; MAX_PORTS]) -> Option<u16> {
         // Sources are slots of ports; one that is none shares a place, which costs fairness and nothing else.
         let at = |s: u16| usize::from(s) % MAX_PORTS;
         held[at(src)] = 1;
@@ -134,14 +149,35 @@ impl Stage {
         }
         held[at(src)] = 0;
         self.meta.iter().for_each(|m| held[at(m.src)] = 0);
-        if worst == src {
-            return false;
-        }
-        let Some(last) = self.meta.iter().rposition(|m| m.src == worst) else { return false };
+        let last = self.meta.iter().rposition(|m| m.src == worst && worst != src)?;
         self.meta.remove(last);
         self.pkts.remove(last);
         c.dropped(worst, DropReason::TxQueueFull, 1);
-        true
+        Some(worst)
+    }
+}
+
+/// How many packets of each source are staged.
+struct Backlog {
+    staged: Box<[u32; MAX_PORTS]>,
+    of_port: u32,
+}
+
+impl Backlog {
+    #[inline]
+    fn more(&mut self, src: u16) {
+        self.staged[usize::from(src) % MAX_PORTS] += 1;
+    }
+
+    #[inline]
+    fn less(&mut self, src: u16) {
+        self.staged[usize::from(src) % MAX_PORTS] -= 1;
+    }
+
+    /// Whether another packet of the source may wait at a queue that does not take all.
+    fn may_wait(&self, src: u16) -> bool {
+        let limit = if src == UPLINK { UPLINK_BACKLOG as u32 } else { self.of_port };
+        self.staged[usize::from(src) % MAX_PORTS] < limit
     }
 }
 
@@ -155,6 +191,7 @@ pub struct TxSet {
     handoff: Vec<Option<FairProducer<Parcel>>>,
     /// Scratch of [`Stage::evict`].
     held: Box<[u8; MAX_PORTS]>,
+    backlog: Backlog,
     /// TSC at the start of the round.
     pub now: u64,
     stuck_limit: u64,
@@ -167,6 +204,10 @@ impl TxSet {
             owned: vec![NOT_OURS; MAX_PORTS * MAX_QUEUES].into(),
             stages: Vec::with_capacity(MAX_PORTS),
             dirty: Vec::with_capacity(MAX_PORTS * MAX_QUEUES),
+            backlog: Backlog {
+                staged: Box::new([0; MAX_PORTS]),
+                of_port: (PORT_BACKLOG / handoff.len().max(1)).max(STAGE) as u32,
+            },
             handoff,
             held: Box::new([0; MAX_PORTS]),
             now: 0,
@@ -184,6 +225,7 @@ impl TxSet {
             dirty: false,
             stuck_since: 0,
             full_at: 0,
+            blocked: false,
             pkts: ArrayVec::new(),
             meta: ArrayVec::new(),
         });
@@ -195,7 +237,7 @@ impl TxSet {
         while i < self.stages.len() {
             if self.stages[i].txq.slot() == slot {
                 let mut s = self.stages.swap_remove(i);
-                s.discard(c, DropReason::PortGone);
+                s.discard(c, &mut self.backlog, DropReason::PortGone);
                 self.owned[s.txq.index()] = NOT_OURS;
                 back.push((s.txq, s.queue));
             } else {
@@ -263,14 +305,19 @@ impl TxSet {
         if s.generation != generation {
             return c.dropped(src, DropReason::PortGone, 1);
         }
+        if s.pkts.is_full() && s.full_at != self.now {
+            s.flush(c, &mut self.backlog, self.now, self.stuck_limit);
+        }
+        if s.blocked && !self.backlog.may_wait(src) {
+            return c.dropped(src, DropReason::TxQueueFull, 1);
+        }
         if s.pkts.is_full() {
-            if s.full_at != self.now {
-                s.flush(c, self.now, self.stuck_limit);
-            }
-            if s.pkts.is_full() && !s.evict(c, src, &mut self.held) {
-                return c.dropped(src, DropReason::TxQueueFull, 1);
+            match s.evict(c, src, &mut self.held) {
+                Some(worst) => self.backlog.less(worst),
+                None => return c.dropped(src, DropReason::TxQueueFull, 1),
             }
         }
+        self.backlog.more(src);
         s.meta.push(Meta { len: mbuf.pkt_len(), src });
         s.pkts.push(mbuf);
         if !s.dirty {
@@ -285,7 +332,7 @@ impl TxSet {
         let mut i = 0;
         while i < self.dirty.len() {
             let s = &mut self.stages[usize::from(self.dirty[i])];
-            s.flush(c, self.now, self.stuck_limit);
+            s.flush(c, &mut self.backlog, self.now, self.stuck_limit);
             if s.pkts.is_empty() {
                 s.dirty = false;
                 self.dirty.swap_remove(i);

@@ -208,6 +208,28 @@ def test_sockets_change_hands(plain: tuple[site.Site, Weft]) -> None:
     wait_for(lambda: daemon.stats()["mempool"]["size"] == size, 3, "the pools of gone ports are freed")
 
 
+def test_a_port_that_can_not_be_put_back(plain: tuple[site.Site, Weft]) -> None:
+    """Its alarm is shown, it is in nobody's way, and it comes back as soon as it can."""
+    host, daemon = plain
+    folder = host.lab.path("sockets")
+    folder.mkdir()
+    config = host.copy_config()
+    config["port"].append(weft.vhost_port("a", "cloud", folder / "a.sock"))
+    daemon.reload(config)
+    (folder / "a.sock").unlink()
+    folder.rmdir()
+    config["port"][-1] = weft.vhost_port("a", "cloud", host.lab.path("none") / "a.sock")
+    with pytest.raises(Refused, match="port a:"):
+        daemon.reload(config)
+    assert any("port a:" in alarm for alarm in daemon.ctl("status")["alarms"]), daemon.ctl("status")
+    assert names(daemon.ctl("port", "list")) == ["vm1"]
+    daemon.ctl("port", "add", "b", "--bd", "web", "--vhost-user", host.lab.path("b.sock"))
+    daemon.ctl("port", "del", "b")
+    folder.mkdir()
+    wait_for(lambda: names(daemon.ctl("port", "list")) == ["a", "vm1"], 10, "the port is back")
+    assert (folder / "a.sock").exists() and daemon.ctl("status")["alarms"] == []
+
+
 # --- objects by API --------------------------------------------------------------------------------------------------
 
 def test_every_noun_lists_in_both_forms(plain: tuple[site.Site, Weft]) -> None:

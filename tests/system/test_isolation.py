@@ -130,3 +130,35 @@ def test_a_new_port_inherits_nothing(lab: Lab) -> None:
         assert any(b"for-blue" in f for f in heard)
         assert not any(b"for-red" in f for f in heard), "a frame of red came out of blue's port"
         daemon.ctl("port", "del", f"b{turn}")
+
+
+def test_a_port_that_changes_its_tenant(lab: Lab) -> None:
+    """By a reload, while both tenants send: it hears its new tenant from then on, and never the other way round."""
+    host = site.local_site(lab)
+    for name in TENANTS:
+        host.bd(name, None)
+    senders = {name: host.raw_port(f"{name}-sender", name) for name in TENANTS}
+    mover = host.raw_port("mover", "red")
+    for name in TENANTS:
+        host.fdb(name, MACS[1], port=f"{name}-sender")
+    daemon = host.start()
+    for turn in range(6):
+        new, old = ("blue", "red")[:: 1 if turn % 2 == 0 else -1]
+        moved = host.copy_config()
+        next(p for p in moved["port"] if p["name"] == "mover")["bd"] = new
+        host.config = moved
+        for _ in range(20):
+            senders[old].send(frames.inner_udp(MACS[1], frames.BROADCAST, payload=old.encode() * 8))
+        assert daemon.reload(moved)["changed"] == ["port mover"]
+        mover.drain()
+        for _ in range(20):
+            for name, sender in senders.items():
+                sender.send(frames.inner_udp(MACS[1], frames.BROADCAST, payload=name.encode() * 8))
+        heard = mover.collect(0.3)
+        assert sum(new.encode() in f for f in heard) == 20 and not any(old.encode() in f for f in heard), turn
+        # And the way back: what it sends reaches its new tenant alone.
+        for sender in senders.values():
+            sender.drain()
+        mover.send(frames.inner_udp(MACS[0], MACS[1], payload=b"from the mover"))
+        assert senders[new].expect(lambda f: b"from the mover" in f)
+        assert not [f for f in senders[old].collect(0.2) if b"from the mover" in f]

@@ -29,7 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Default)]
 struct Undo {
     opened: Vec<String>,
-    closed: Vec<Port>,
     moved: Vec<String>,
     vteps: Vec<String>,
     networks: Vec<String>,
@@ -160,10 +159,7 @@ impl State {
         }
         // Last of all that can fail but the FDB, since it interrupts running ports.
         for name in steps.close {
-            if let Some(model) = self.ports.get(&name).map(|r| r.model.clone()) {
-                self.close_port(&name);
-                undo.closed.push(model);
-            }
+            self.close_port(&name);
         }
         for p in steps.open_late {
             self.open_port(shared, p)?;
@@ -194,16 +190,19 @@ impl State {
         for name in undo.opened {
             self.close_port(&name);
         }
-        for old in undo.closed {
-            if let Err(e) = self.open_port(shared, &old) {
-                self.not_put_back(&old, &e);
-            }
-        }
         for name in undo.moved {
             if let Some(old) = self.objects.port(&name).cloned()
                 && let Err(e) = self.move_port(&old)
             {
-                self.not_put_back(&old, &e);
+                tracing::error!("undoing a change: {e}");
+            }
+        }
+        // What was closed to make room, and what could not be moved.
+        for p in self.objects.ports.clone() {
+            if !self.ports.contains_key(&p.name)
+                && let Err(e) = self.open_port(shared, &p)
+            {
+                self.not_put_back(&p, &e);
             }
         }
         // A port that was put back has a new generation.
@@ -216,8 +215,9 @@ impl State {
     /// A port of the running objects that does not run: shown as an alarm, and tried again with every change and by the
     /// watcher.
     fn not_put_back(&mut self, p: &Port, e: &ApiError) {
-        tracing::error!("{e}; weftd keeps trying to open it");
-        self.failed.insert(p.name.clone(), e.to_string());
+        if self.failed.insert(p.name.clone(), e.to_string()).is_none() {
+            tracing::error!("{e}; weftd keeps trying to open it");
+        }
     }
 
     /// Brings the FDB to `new`: what is missing or leads elsewhere is inserted, what is not in it removed.

@@ -327,7 +327,7 @@ fn open_uplink(
         device.set_mac(mac.0)?;
     }
     let link = device.link().up;
-    let id = PortId { slot: 0, generation: 0 };
+    let id = PortId { slot: weft_dataplane::UPLINK, generation: 0 };
     let (rx_queues, tx_queues) = (rx.len(), tx.len());
     Ok((RunningUplink { model, id, device, rx_queues, tx_queues, pool, link }, rx, tx))
 }

@@ -19,6 +19,7 @@ use super::pools::Pools;
 use super::{Shared, State, workers};
 use crate::api::{ApiError, ApiResult};
 use crate::model::{Port, PortKind, Uplink, VhostMode};
+use crate::validate::device_id;
 
 /// Bytes that an Ethernet frame has beyond its IP packet, with two VLAN tags and without FCS.
 const L2_OVERHEAD: u32 = 14 + 8;
@@ -163,8 +164,7 @@ pub fn close(device: Device, rx: Vec<RxQueue>, tx: Vec<TxQueue>) {
 pub fn resource(kind: &PortKind) -> String {
     match kind {
         PortKind::VhostUser { socket, .. } => socket.display().to_string(),
-        // Its name or PCI address, without arguments.
-        PortKind::Ethdev { device, .. } => device.split(',').next().unwrap_or_default().to_owned(),
+        PortKind::Ethdev { device, .. } => device_id(device),
     }
 }
 
@@ -220,12 +220,26 @@ impl State {
     /// Lets a running port go on as one of another bridge domain: with a new generation, so that neither packets that
     /// were received before nor those on their way to it are taken for the new domain's.
     pub(super) fn move_port(&mut self, p: &Port) -> ApiResult<()> {
-        let Some(running) = self.ports.get_mut(&p.name) else { return Ok(()) };
+        let Some(mut running) = self.ports.remove(&p.name) else { return Ok(()) };
         let fail = |e| ApiError::internal(format!("port {}: {e}", p.name));
-        let (rx, tx) = workers::take_queues(&mut self.workers, running.id).map_err(fail)?;
+        let (rx, tx) = match workers::take_queues(&mut self.workers, running.id) {
+            Ok(queues) => queues,
+            Err(e) => {
+                // As in `close_port`.
+                std::mem::forget((running.device, running.pool));
+                return Err(fail(e));
+            }
+        };
         running.id = self.ids.renew_port(running.id);
         running.model.bd.clone_from(&p.bd);
-        workers::give_queues(&mut self.workers, running.id, rx, tx).map_err(fail)
+        if let Err(e) = workers::give_queues(&mut self.workers, running.id, rx, tx) {
+            close(running.device, Vec::new(), Vec::new());
+            self.retired.push(running.pool);
+            self.ids.give_port(running.id);
+            return Err(fail(e));
+        }
+        self.ports.insert(p.name.clone(), running);
+        Ok(())
     }
 }
 

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
+use weft_dataplane::underlay::agent::AgentCommand;
+
 use super::{Engine, Shared};
 
 /// How often links and workers are looked at.
@@ -12,11 +14,13 @@ const PERIOD: Duration = Duration::from_millis(200);
 /// A worker that reports nothing for so long is an alarm.
 const STALL: Duration = Duration::from_millis(500);
 
-/// After so many publications in a row each next one waits for [`GAP`]: a guest that turns its rings on and off must not
-/// keep control busy, and one that only starts must not wait.
+/// After so many looks in a row each next one waits for [`GAP`]: a guest that turns its rings on and off must not keep
+/// control busy, and one that only starts must not wait.
 const ROW: u32 = 16;
 /// See [`ROW`].
 const GAP: Duration = Duration::from_millis(10);
+/// How long to wait for workers before memory is freed another time.
+const GRACE: Duration = Duration::from_secs(1);
 /// How often ports that could not be put back are tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -24,22 +28,22 @@ const RETRY: Duration = Duration::from_secs(5);
 pub fn run(engine: &Engine, pokes: &Receiver<()>) {
     let shared = &engine.shared;
     let mut tried = Instant::now();
-    let (mut row, mut last) = (0, Instant::now());
+    let (mut row, mut last) = (0_u32, Instant::now());
     while !shared.stopping.load(std::sync::atomic::Ordering::Relaxed) {
-        match pokes.recv_timeout(PERIOD) {
-            Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+        let poked = match pokes.recv_timeout(PERIOD) {
+            Ok(()) => 1,
+            Err(RecvTimeoutError::Timeout) => 0,
             Err(RecvTimeoutError::Disconnected) => return,
+        };
+        // Time that passed is taken off the row.
+        row = (row + poked).saturating_sub((last.elapsed().as_millis() / GAP.as_millis()) as u32);
+        last = Instant::now();
+        if row > ROW {
+            std::thread::sleep(GAP);
         }
         // A guest's rings come one by one: take them together.
         while pokes.try_recv().is_ok() {}
-        if look(shared) {
-            // Time that passed without any is taken off the row.
-            row = (row + 1_u32).saturating_sub((last.elapsed().as_millis() / GAP.as_millis()) as u32);
-            last = Instant::now();
-            if row > ROW {
-                std::thread::sleep(GAP);
-            }
-        }
+        look(shared);
         if tried.elapsed() >= RETRY {
             tried = Instant::now();
             reopen(shared);
@@ -47,8 +51,7 @@ pub fn run(engine: &Engine, pokes: &Receiver<()>) {
     }
 }
 
-/// Returns whether it published new tables.
-fn look(shared: &Shared) -> bool {
+fn look(shared: &Shared) {
     let stalled = shared.domain.stalled(STALL);
     let conflict = shared.agent_view.lock().unwrap_or_else(PoisonError::into_inner).conflict;
     let mut s = shared.state();
@@ -56,6 +59,10 @@ fn look(shared: &Shared) -> bool {
     if up != s.uplink.link {
         tracing::info!("uplink {}: link {}", s.uplink.model.name, word(up));
         s.uplink.link = up;
+        if up {
+            // An agent that has ended has nothing to announce.
+            let _ = s.agent.send(AgentCommand::Announce);
+        }
     }
     for p in s.ports.values_mut() {
         let up = p.link_now();
@@ -79,16 +86,20 @@ fn look(shared: &Shared) -> bool {
         tracing::error!("{a}");
     }
     s.alarms = alarms;
-    let changed = s.facts() != s.published;
-    if changed {
+    if s.facts() != s.published {
         s.publish(shared);
     }
     let idle_pools = s.retired.take_idle();
     drop(s);
-    // Not under the lock: freeing a pool takes milliseconds.
-    drop(idle_pools);
+    // Not under the lock: freeing a pool takes milliseconds. And not before every worker has finished its round: one that
+    // is in the middle of giving packets back may make the pool look idle a moment too early. The last handle looks again.
+    if !idle_pools.is_empty() && shared.domain.synchronize(GRACE).is_err() {
+        let mut s = shared.state();
+        idle_pools.into_iter().for_each(|p| s.retired.push(p));
+    } else {
+        drop(idle_pools);
+    }
     shared.domain.collect();
-    changed
 }
 
 /// Tries again to open what ought to run.

@@ -12,6 +12,7 @@ mod settings;
 use std::fmt;
 
 pub use fdb::FdbChecker;
+pub use objects::device_id;
 
 use crate::model::Model;
 

@@ -202,7 +202,7 @@ fn check_ports(model: &Model, sink: &mut Sink) {
 }
 
 /// What identifies a device: the part before its arguments, a PCI address with its domain and in lower case.
-fn device_id(device: &str) -> String {
+pub fn device_id(device: &str) -> String {
     let name = device.split(',').next().unwrap_or_default().trim();
     let is_hex = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_hexdigit());
     let parts: Vec<&str> = name.split([':', '.']).collect();

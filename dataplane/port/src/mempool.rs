@@ -73,6 +73,9 @@ impl Mempool {
                 reason: ffi::strerror(errno),
                 hint: match errno {
                     libc::ENOMEM => "reserve more hugepages on that NUMA node, or lower the number of mbufs",
+                    libc::ENOSPC => {
+                        "DPDK holds no more memory zones, of which a pool needs three: use fewer ports"
+                    }
                     libc::EEXIST => "a pool of that name exists, use another name",
                     libc::EINVAL => "cache must be 0 to 512 and at most two thirds of the number of mbufs",
                     libc::ENAMETOOLONG => "use a shorter name, of at most 25 characters",

@@ -30,7 +30,7 @@ const TICK: Duration = Duration::from_millis(20);
 const TAP_FRAME: usize = 9728 + 22;
 /// ICMP echo requests answered in a second.
 const ECHO_PPS: u32 = 1000;
-/// When the VTEP address is announced, counted from the start (RFC 5227 2.3 has two announcements, two seconds apart).
+/// When the VTEP address is announced, counted from the start or since the link is up (RFC 5227 2.3 has two announcements, two seconds apart).
 const ANNOUNCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 /// At most one announcement in this time against another station that claims the address (RFC 5227 2.4).
 const DEFEND: Duration = Duration::from_secs(10);
@@ -84,6 +84,8 @@ impl Plan {
 pub enum AgentCommand {
     /// Use this plan from now on; answered when the VTEP slots are written.
     Plan(Box<Plan>, Sender<()>),
+    /// The uplink's link came up: announce the VTEP address.
+    Announce,
     /// End.
     Stop,
 }
@@ -183,6 +185,7 @@ impl Agent {
                         // The asker may have given up waiting.
                         let _ = done.send(());
                     }
+                    AgentCommand::Announce => self.announce = (now + ANNOUNCE[0], 0),
                     AgentCommand::Stop => return self.stop(),
                 }
             }

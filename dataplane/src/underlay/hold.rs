@@ -29,6 +29,7 @@ pub struct Held {
 #[derive(Debug, Default)]
 pub struct Holding {
     by_vtep: HashMap<u16, Vec<Held>>,
+    by_source: HashMap<u16, usize>,
     total: usize,
 }
 
@@ -37,11 +38,15 @@ impl Holding {
     pub fn add(&mut self, vtep: u16, mbuf: Mbuf, network: u32, src: u16, now: Instant) -> Result<(), Mbuf> {
         let q = self.by_vtep.entry(vtep).or_default();
         let of_source = q.iter().filter(|h| h.src == src).count();
-        if q.len() >= PER_VTEP || of_source >= PER_SOURCE || self.total >= TOTAL {
+        // Of the whole, a source may hold as many places as are free.
+        let share = TOTAL - self.total.min(TOTAL);
+        let held = self.by_source.get(&src).copied().unwrap_or(0);
+        if q.len() >= PER_VTEP || of_source >= PER_SOURCE || held >= share {
             return Err(mbuf);
         }
         q.push(Held { mbuf, network, src, since: now });
         self.total += 1;
+        *self.by_source.entry(src).or_default() += 1;
         Ok(())
     }
 
@@ -49,6 +54,7 @@ impl Holding {
     pub fn take(&mut self, vtep: u16) -> Vec<Held> {
         let q = self.by_vtep.remove(&vtep).unwrap_or_default();
         self.total -= q.len();
+        q.iter().for_each(|h| less(&mut self.by_source, h.src));
         q
     }
 
@@ -58,7 +64,10 @@ impl Holding {
             // Packets of one VTEP stand in order of arrival.
             let old = q.iter().take_while(|h| now.duration_since(h.since) >= HOLD).count();
             self.total -= old;
-            q.drain(..old).for_each(&mut gone);
+            for h in q.drain(..old) {
+                less(&mut self.by_source, h.src);
+                gone(h);
+            }
         }
         self.by_vtep.retain(|_, q| !q.is_empty());
     }
@@ -76,5 +85,14 @@ impl Holding {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.total == 0
+    }
+}
+
+fn less(by_source: &mut HashMap<u16, usize>, src: u16) {
+    if let Some(n) = by_source.get_mut(&src) {
+        *n -= 1;
+        if *n == 0 {
+            by_source.remove(&src);
+        }
     }
 }

@@ -60,6 +60,8 @@ pub struct Neighbor {
     /// When the MAC was last confirmed.
     pub confirmed: Option<Instant>,
     sent: u32,
+    /// Another MAC was heard of: everyone is asked.
+    doubted: bool,
     next: Instant,
 }
 
@@ -85,7 +87,14 @@ impl Neighbors {
     pub fn want(&mut self, addresses: impl IntoIterator<Item = Ipv4Addr>, now: Instant) {
         let mut wanted = HashMap::new();
         for ip in addresses {
-            let fresh = Neighbor { state: State::Probing, mac: None, confirmed: None, sent: 0, next: now };
+            let fresh = Neighbor {
+                state: State::Probing,
+                mac: None,
+                confirmed: None,
+                sent: 0,
+                doubted: false,
+                next: now,
+            };
             wanted.insert(ip, self.entries.get(&ip).copied().unwrap_or(fresh));
         }
         self.entries = wanted;
@@ -112,7 +121,7 @@ impl Neighbors {
             n.confirmed.filter(|t| news && n.mac.is_some() && now.duration_since(*t) < LOCK)
         {
             // It may be true all the same, and said only once: ask everybody as soon as another answer counts.
-            (n.state, n.sent, n.next) = (State::Refreshing, TRIES - 1, confirmed + LOCK);
+            (n.state, n.sent, n.doubted, n.next) = (State::Refreshing, 0, true, confirmed + LOCK);
             return None;
         }
         *n = Neighbor {
@@ -120,6 +129,7 @@ impl Neighbors {
             mac: Some(mac),
             confirmed: Some(now),
             sent: 0,
+            doubted: false,
             next: now + REACHABLE,
         };
         news.then_some(Event::Resolved(ip, mac))
@@ -151,7 +161,7 @@ impl Neighbors {
                 continue;
             }
             // The last unicast request goes to everyone: the address may have moved to another MAC.
-            let to = if n.sent + 1 < TRIES { n.mac } else { None };
+            let to = n.mac.filter(|_| n.sent + 1 < TRIES && !n.doubted);
             emit(Event::Request(*ip, to));
             n.sent += 1;
             n.next = now + INTERVAL;

@@ -479,8 +479,17 @@ impl Setup<'_> {
             )?;
         }
         for queue in 0..tx_queues {
+            // Sent packets stay in the ring until so few descriptors are free, by default about 32: until then nearly
+            // the whole ring keeps buffers of the ports that sent them.
+            let mut eager = txconf;
+            eager.tx_free_thresh = caps.tx_desc / 4 * 3;
             // SAFETY: a configured port and a queue below its number.
-            let ret = unsafe { sys::rte_eth_tx_queue_setup(port, queue, caps.tx_desc, numa, &txconf) };
+            let mut ret = unsafe { sys::rte_eth_tx_queue_setup(port, queue, caps.tx_desc, numa, &eager) };
+            if ret != 0 {
+                // Drivers may have rules of their own for that number.
+                // SAFETY: as above.
+                ret = unsafe { sys::rte_eth_tx_queue_setup(port, queue, caps.tx_desc, numa, &txconf) };
+            }
             self.check("transmit queue", ret, "; use other numbers of descriptors")?;
         }
         Ok(())
