@@ -339,7 +339,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.mark.parametrize(("idle", "least", "most"), [("backoff", 0.0, 0.35), ("poll", 0.5, 1.2)])
+@pytest.mark.parametrize(("idle", "least", "most"), [("backoff", 0.0, 0.5), ("poll", 0.5, 1.2)])
 def test_idle_workers(lab: Lab, idle: str, least: float, most: float) -> None:
     """With nothing to do a worker backs off; told to poll, it polls."""
     host = site.local_site(lab)
