@@ -155,7 +155,7 @@ fmt: ## Format the Rust sources
 
 .PHONY: doc
 doc: deps-build ## API documentation of all crates, private items too
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 .PHONY: clean
 clean: ## Remove what was built

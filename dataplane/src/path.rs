@@ -3,9 +3,9 @@
 //! | step | from a local port | from the uplink |
 //! |---|---|---|
 //! | 1 | receive burst | receive burst |
-//! | 2 | [`admit`](crate::stage::admit): port to bridge domain | [`decap`](crate::stage::decap): outer headers, VNI, VTEP to bridge domain |
-//! | 3 | [`lookup`](crate::stage::lookup): (network, MAC) to next hop, whole burst at once | the same |
-//! | 4 | [`dispatch`](crate::stage::dispatch): deliver, encapsulate or flood | deliver or flood, never back to a tunnel |
+//! | 2 | [`admit`]: port to bridge domain | [`decap`]: outer headers, VNI, VTEP to bridge domain |
+//! | 3 | [`lookup`]: (network, MAC) to next hop, whole burst at once | the same |
+//! | 4 | [`dispatch`]: deliver, encapsulate or flood | deliver or flood, never back to a tunnel |
 //! | 5 | [`tx`](crate::tx): stage, hand off, send | the same |
 //!
 //! Everything works on one burst on the stack or in the worker's scratch: no allocation, lock, system call or log.

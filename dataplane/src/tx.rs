@@ -198,7 +198,7 @@ pub struct TxSet {
 }
 
 impl TxSet {
-    /// `handoff`: by destination worker. `tsc_hz`: of [`weft_port::tsc`].
+    /// `handoff`: by destination worker. `tsc_hz`: of [`weft_port::tsc()`].
     pub fn new(handoff: Vec<Option<FairProducer<Parcel>>>, tsc_hz: u64) -> Self {
         Self {
             owned: vec![NOT_OURS; MAX_PORTS * MAX_QUEUES].into(),

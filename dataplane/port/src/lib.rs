@@ -10,7 +10,7 @@
 //! | [`eth`] | rte_ethdev: NICs and virtual devices |
 //! | [`vhost`] | rte_vhost: guests' virtio-net queues |
 //! | [`Tap`] | none: the kernel's TAP devices, for one control thread |
-//! | [`tsc`] | the CPU's time stamp counter |
+//! | [`mod@tsc`] | the CPU's time stamp counter |
 
 pub mod burst;
 pub mod eal;

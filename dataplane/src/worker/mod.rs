@@ -1,7 +1,7 @@
 //! The poll-mode worker: one pinned thread that owns its queues and runs the packet path.
 //!
 //! A round: load the published tables once, poll every owned receive queue for one burst and run the
-//! [`path`](crate::path) on it, take what other workers and the underlay's agent handed over, send what is staged, and
+//! [`path`] on it, take what other workers and the underlay's agent handed over, send what is staged, and
 //! report a quiescent state. Control reaches a worker only through its [`mailbox`], looked at once a round.
 
 mod idle;
