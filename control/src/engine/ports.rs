@@ -148,7 +148,7 @@ impl Opener {
 }
 
 /// Closes a port whose queues are back.
-pub fn close(device: Device, rx: Vec<RxQueue>, tx: Vec<TxQueue>) {
+fn close(device: Device, rx: Vec<RxQueue>, tx: Vec<TxQueue>) {
     match device {
         Device::Vhost(p) => p.close(rx, tx),
         Device::Eth(d) => {
@@ -181,9 +181,7 @@ impl State {
         let (rx_queues, tx_queues) = (opened.rx.len(), opened.tx.len());
         self.baselines.insert(id.slot, PortTotals::sum(shared.counters.iter().map(AsRef::as_ref), id.slot));
         if let Err(e) = workers::give_queues(&mut self.workers, id, opened.rx, opened.tx) {
-            close(opened.device, Vec::new(), Vec::new());
-            self.retired.push(opened.pool);
-            self.ids.give_port(id);
+            self.put_away(id, opened.device, opened.pool, Vec::new(), Vec::new());
             return Err(ApiError::internal(format!("port {}: {e}", p.name)));
         }
         let mut running = RunningPort {
@@ -205,16 +203,20 @@ impl State {
     pub(super) fn close_port(&mut self, name: &str) {
         let Some(p) = self.ports.remove(name) else { return };
         match workers::take_queues(&mut self.workers, p.id) {
-            Ok((rx, tx)) => close(p.device, rx, tx),
+            Ok((rx, tx)) => self.put_away(p.id, p.device, p.pool, rx, tx),
             Err(e) => {
                 // A worker that does not answer still has the queues: closing the device under it is not possible.
                 tracing::error!("port {name}: {e}; its device stays open until weftd is restarted");
                 std::mem::forget((p.device, p.pool));
-                return;
             }
         }
-        self.retired.push(p.pool);
-        self.ids.give_port(p.id);
+    }
+
+    /// Closes what no worker uses any more; the slot may be used again.
+    fn put_away(&mut self, id: PortId, device: Device, pool: Mempool, rx: Vec<RxQueue>, tx: Vec<TxQueue>) {
+        close(device, rx, tx);
+        self.retired.push(pool);
+        self.ids.give_port(id);
     }
 
     /// Lets a running port go on as one of another bridge domain: with a new generation, so that neither packets that
@@ -233,9 +235,7 @@ impl State {
         running.id = self.ids.renew_port(running.id);
         running.model.bd.clone_from(&p.bd);
         if let Err(e) = workers::give_queues(&mut self.workers, running.id, rx, tx) {
-            close(running.device, Vec::new(), Vec::new());
-            self.retired.push(running.pool);
-            self.ids.give_port(running.id);
+            self.put_away(running.id, running.device, running.pool, Vec::new(), Vec::new());
             return Err(fail(e));
         }
         self.ports.insert(p.name.clone(), running);
