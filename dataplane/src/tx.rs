@@ -28,7 +28,7 @@ const STUCK_US: u64 = 1000;
 /// take nothing must not hold the buffers that others' packets need.
 const PORT_BACKLOG: usize = 1024;
 /// See [`PORT_BACKLOG`].
-const UPLINK_BACKLOG: usize = 2048;
+const UPLINK_BACKLOG: usize = 1024;
 /// Packets that a hand-off ring holds.
 const HANDOFF: usize = 512;
 /// Marks a queue that this worker does not own.

@@ -7,8 +7,8 @@ pub type Range = RangeInclusive<u64>;
 
 /// `dpdk.memory_mb`, MiB.
 pub const MEMORY_MB: Range = 64..=1 << 20;
-/// `dpdk.queue_mbufs`, unless 0.
-pub const QUEUE_MBUFS: Range = 512..=1 << 18;
+/// `dpdk.queue_mbufs`, unless 0: more than a sender may have waiting at queues that take nothing.
+pub const QUEUE_MBUFS: Range = 1024..=1 << 18;
 /// UDP ports.
 pub const UDP_PORT: Range = 1..=65535;
 /// `tunnel.ttl`.

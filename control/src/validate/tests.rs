@@ -72,7 +72,7 @@ fn daemon_and_dpdk() {
     let long = format!("/{}", "x".repeat(107));
     one(|m| m.settings.daemon.socket = long.into(), "daemon", "socket", "108 bytes");
     one(|m| m.settings.dpdk.memory_mb = 63, "dpdk", "memory_mb", "out of range");
-    one(|m| m.settings.dpdk.queue_mbufs = 511, "dpdk", "queue_mbufs", "out of range");
+    one(|m| m.settings.dpdk.queue_mbufs = 1023, "dpdk", "queue_mbufs", "out of range");
     one(|m| m.settings.dpdk.file_prefix = "a/b".into(), "dpdk", "file_prefix", "character");
     one(
         |m| m.settings.dpdk.extra_args = vec!["--file-prefix=x".into()],

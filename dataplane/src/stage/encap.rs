@@ -7,9 +7,6 @@ use crate::underlay::punt::{Punt, Ring};
 use weft_port::Mbuf;
 use weft_wire::{InnerInfo, Template, Vni};
 
-/// Bytes of outer headers: Ethernet, IPv4, UDP and VXLAN or GENEVE without options.
-const OUTER_LEN: usize = 14 + 20 + 8 + 8;
-
 /// What became of a packet.
 pub(crate) enum Outcome {
     /// Encapsulated; send it out of the uplink.
@@ -35,7 +32,7 @@ pub(crate) fn encap(v: View<'_>, lane: &mut Lane, src: u16, bd: &Bd, vtep: u16, 
     }
     // Before it may wait: what waits is bounded in packets, so their length must be bounded, too.
     let limit = v.tables.uplink.as_ref().map_or(0, |u| u.max_frame);
-    if m.pkt_len() as usize + OUTER_LEN > limit as usize {
+    if m.pkt_len() as usize + Template::LEN > limit as usize {
         return drop(lane, DropReason::ExceedsUnderlayMtu);
     }
     let Some(template) = &hop.template else {

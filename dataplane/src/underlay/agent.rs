@@ -30,7 +30,8 @@ const TICK: Duration = Duration::from_millis(20);
 const TAP_FRAME: usize = 9728 + 22;
 /// ICMP echo requests answered in a second.
 const ECHO_PPS: u32 = 1000;
-/// When the VTEP address is announced, counted from the start or since the link is up (RFC 5227 2.3 has two announcements, two seconds apart).
+/// When the VTEP address is announced, counted from the start or since the link is up (RFC 5227 2.3 has two
+/// announcements, two seconds apart).
 const ANNOUNCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 /// At most one announcement in this time against another station that claims the address (RFC 5227 2.4).
 const DEFEND: Duration = Duration::from_secs(10);

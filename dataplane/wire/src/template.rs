@@ -76,6 +76,9 @@ pub struct Template {
 const _: () = assert!(size_of::<Template>() == 64);
 
 impl Template {
+    /// Bytes of outer headers that any template writes: Ethernet, IPv4, UDP and VXLAN or GENEVE without options.
+    pub const LEN: usize = LEN;
+
     /// Builds the header for one remote VTEP.
     pub fn new(params: &TemplateParams) -> Template {
         let mut header = [0u8; LEN];
