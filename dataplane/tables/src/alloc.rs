@@ -1,6 +1,10 @@
 //! Allocation that can fail: a table that runs out of memory says so and stays as it was.
 
-use std::alloc::{Layout, alloc};
+use std::{
+    alloc::{Layout, alloc},
+    io,
+    ptr::{self, NonNull},
+};
 
 /// There was no memory for a change; nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,4 +56,65 @@ pub(crate) fn try_slice<T>(count: usize, make: impl FnMut() -> T) -> Result<Box<
         .map_err(|_| OutOfMemory::Allocator { bytes: count.saturating_mul(size_of::<T>()) })?;
     items.resize_with(count, make);
     Ok(items.into_boxed_slice())
+}
+
+/// The size of a huge page: what one entry of a page directory maps on x86-64. Elsewhere it is only the
+/// alignment that gives huge pages a chance.
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
+/// Zeroed memory fresh from the kernel, at a huge page's boundary, in huge pages where the kernel grants
+/// them (`/sys/kernel/mm/transparent_hugepage/enabled` says `madvise` or `always`). These are not the
+/// reserved ones: those are DPDK's.
+///
+/// Mapped instead of allocated: an allocator would recycle memory that was used, and so is neither zero nor
+/// in huge pages; and what is freed goes back to the system at once.
+pub(crate) struct HugePages {
+    /// What was mapped: more than was asked for, since the kernel aligns to small pages.
+    mapping: NonNull<libc::c_void>,
+    mapped: usize,
+    start: NonNull<u8>,
+}
+
+impl HugePages {
+    /// `bytes` of memory, more than none.
+    pub(crate) fn try_new(bytes: usize) -> Result<Self, OutOfMemory> {
+        let refused = OutOfMemory::Allocator { bytes };
+        let mapped = bytes.checked_next_multiple_of(HUGE_PAGE).and_then(|b| b.checked_add(HUGE_PAGE));
+        let mapped = mapped.ok_or(refused)?;
+        // SAFETY: a new private mapping, somewhere; it touches no memory of ours.
+        let mapping = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                mapped,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if mapping == libc::MAP_FAILED {
+            return Err(refused);
+        }
+        let mapping = NonNull::new(mapping).ok_or(refused)?;
+        let offset = mapping.cast::<u8>().as_ptr().align_offset(HUGE_PAGE);
+        // SAFETY: the offset is below HUGE_PAGE, and the mapping that much larger than `bytes`.
+        let start = unsafe { mapping.cast::<u8>().add(offset) };
+        // SAFETY: our own mapping; the advice changes nothing but pages' sizes. If it is refused (a kernel
+        // without huge pages) the memory is as good, only slower.
+        unsafe { libc::madvise(start.as_ptr().cast(), mapped - HUGE_PAGE, libc::MADV_HUGEPAGE) };
+        Ok(Self { mapping, mapped, start })
+    }
+
+    /// Where the memory begins.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        // SAFETY: mapped by us with this size, and nobody else's.
+        let result = unsafe { libc::munmap(self.mapping.as_ptr(), self.mapped) };
+        debug_assert_eq!(result, 0, "{}", io::Error::last_os_error());
+    }
 }

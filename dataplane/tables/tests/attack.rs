@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use weft_tables::{
-    fdb::{Fdb, FdbConfig, FdbKey, FoldedHash, KeyHash, MISS, Seed},
+    fdb::{Fdb, FdbConfig, FdbKey, KeyHash, KeyedHash, MISS, Seed},
     qsbr::Domain,
 };
 
@@ -12,14 +12,14 @@ use weft_tables::{
 const BUCKETS: u64 = 256;
 
 /// The two candidate buckets, as the table computes them.
-fn candidates(hash: &FoldedHash, key: FdbKey) -> (u64, u64) {
+fn candidates(hash: &KeyedHash, key: FdbKey) -> (u64, u64) {
     let hash = hash.hash(key);
     (((hash & 0xffff_ffff) * BUCKETS) >> 32, ((hash >> 32) * BUCKETS) >> 32)
 }
 
 /// MACs of one network that all fall into buckets 0..4 under `seed`: for somebody who knows it, easy.
 fn crafted(seed: &Seed, count: usize) -> Vec<FdbKey> {
-    let hash = FoldedHash::new(seed);
+    let hash = KeyedHash::new(seed);
     (0u64..)
         .map(|mac| FdbKey::new(77, 0x0200_0000_0000 | mac))
         .filter(|&key| {
@@ -48,7 +48,7 @@ fn keys_crafted_against_one_seed_are_harmless_under_another() {
         let stats = writer.stats();
         assert_eq!((stats.overflow, stats.anomalies, stats.reseeded), (0, 0, 0), "seed {other}");
         // Nor do they gather: as many buckets are hit as random keys would hit.
-        let hash = FoldedHash::new(&Seed::fixed(other));
+        let hash = KeyedHash::new(&Seed::fixed(other));
         let hit: HashSet<u64> = keys.iter().map(|&key| candidates(&hash, key).0).collect();
         assert!(hit.len() > 110, "seed {other}: 200 keys in {} buckets", hit.len());
     }
@@ -101,7 +101,7 @@ fn reseeding_ends_where_it_does_not_help() {
 /// As a CRC is not: a difference between two keys tells nothing of the difference of their hashes.
 #[test]
 fn the_hash_is_not_linear() {
-    let hash = FoldedHash::new(&Seed::fixed(5));
+    let hash = KeyedHash::new(&Seed::fixed(5));
     let differences: HashSet<u64> = (0..1000u64)
         .map(|mac| {
             let (one, other) = (FdbKey::new(1, mac << 8), FdbKey::new(1, mac << 8 ^ 0x81));

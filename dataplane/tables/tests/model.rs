@@ -5,7 +5,7 @@
 use hashbrown::HashMap;
 use proptest::{collection::vec, prelude::*};
 use weft_tables::{
-    fdb::{Fdb, FdbConfig, FdbKey, FdbWriter, FoldedHash, KeyHash, MISS, Seed},
+    fdb::{Fdb, FdbConfig, FdbKey, FdbWriter, FoldedHash, KeyHash, KeyedHash, MISS, Seed},
     qsbr::{Domain, Reader},
 };
 
@@ -133,6 +133,11 @@ const CASES: u32 = if cfg!(miri) { 3 } else { 96 };
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn keyed(ops in ops(300), seed: u64) {
+        run::<KeyedHash>(ops, 300, seed);
+    }
 
     #[test]
     fn folded(ops in ops(300), seed: u64) {

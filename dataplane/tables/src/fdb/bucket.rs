@@ -1,6 +1,6 @@
 //! Buckets of entries, one cache line each, and the array of them.
 
-use super::{entry::Entry, key::FdbKey};
+use super::entry::Entry;
 use crate::alloc::OutOfMemory;
 
 /// Entries in a bucket: four fill a cache line. Fewer under loom, whose work grows with every load.
@@ -11,18 +11,6 @@ pub(super) const SLOTS: usize = if cfg!(loom) { 1 } else { 4 };
 #[repr(C, align(64))]
 pub(super) struct Bucket {
     pub(super) entries: [Entry; SLOTS],
-}
-
-impl Bucket {
-    /// Bit i is set if entry i may hold the key.
-    #[inline]
-    pub(super) fn hints(&self, key: FdbKey) -> u32 {
-        let mut hints = 0;
-        for (i, entry) in self.entries.iter().enumerate() {
-            hints |= u32::from(entry.may_hold(key)) << i;
-        }
-        hints
-    }
 }
 
 #[cfg(not(loom))]
@@ -38,21 +26,23 @@ mod array {
     };
 
     use super::{Bucket, OutOfMemory};
-
-    /// From this size on the array starts at a huge page's boundary, so that the kernel can back it with
-    /// huge pages. The gap before it is never touched and so costs address space only.
-    const HUGE_PAGE: usize = 2 << 20;
+    use crate::alloc::{HUGE_PAGE, HugePages};
 
     /// An array of empty buckets that was allocated fallibly.
     ///
-    /// Not a `Vec`: zeroed memory that is fresh from the kernel need not be written, which halves what
-    /// building a large table costs, and the standard allocator takes that way only for alignments up to
-    /// 16. So we ask for a little more and align by hand.
+    /// Not a `Vec`: memory that is fresh from the kernel is zero and need not be written, which halves what
+    /// building a large table costs; and a large array is to lie in huge pages, since nearly every access
+    /// to one goes to another page.
     pub(in crate::fdb) struct BucketArray {
-        allocation: NonNull<u8>,
-        layout: Layout,
         first: NonNull<Bucket>,
         len: usize,
+        memory: Memory,
+    }
+
+    /// What is to be freed.
+    enum Memory {
+        Heap(NonNull<u8>, Layout),
+        Mapped(#[expect(dead_code, reason = "unmaps when it is dropped")] HugePages),
     }
 
     // SAFETY: BucketArray owns its buckets like a Box<[Bucket]>, and Bucket consists of atomics.
@@ -65,18 +55,15 @@ mod array {
             assert!(len > 0);
             let refused = |bytes| OutOfMemory::Allocator { bytes };
             let bytes = len.checked_mul(size_of::<Bucket>()).ok_or(refused(usize::MAX))?;
-            let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { align_of::<Bucket>() };
-            let layout = bytes
-                .checked_add(align)
-                .and_then(|padded| Layout::from_size_align(padded, 16).ok())
-                .ok_or(refused(bytes))?;
+            // Miri knows no huge pages.
+            if bytes >= HUGE_PAGE && !cfg!(miri) {
+                let pages = HugePages::try_new(bytes)?;
+                return Ok(Self { first: pages.start().cast(), len, memory: Memory::Mapped(pages) });
+            }
+            let layout = Layout::from_size_align(bytes, align_of::<Bucket>()).map_err(|_| refused(bytes))?;
             // SAFETY: the layout's size is not zero.
             let allocation = NonNull::new(unsafe { alloc_zeroed(layout) }).ok_or(refused(bytes))?;
-            let offset = allocation.as_ptr().align_offset(align);
-            // SAFETY: align_offset is below `align` here (pointers to bytes can always be aligned), and the
-            // allocation has `align` bytes more than the buckets need.
-            let first = unsafe { allocation.add(offset) }.cast::<Bucket>();
-            Ok(Self { allocation, layout, first, len })
+            Ok(Self { first: allocation.cast(), len, memory: Memory::Heap(allocation, layout) })
         }
     }
 
@@ -85,7 +72,7 @@ mod array {
 
         #[inline]
         fn deref(&self) -> &[Bucket] {
-            // SAFETY: `first` leads to `len` aligned buckets inside our allocation, which lives as long as
+            // SAFETY: `first` leads to `len` aligned buckets inside our memory, which lives as long as
             // self; all-zero bytes are valid AtomicU64s: an invalid entry of version zero.
             unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.len) }
         }
@@ -93,8 +80,10 @@ mod array {
 
     impl Drop for BucketArray {
         fn drop(&mut self) {
-            // SAFETY: allocated in try_new with this layout. Buckets have no drop of their own.
-            unsafe { dealloc(self.allocation.as_ptr(), self.layout) }
+            if let Memory::Heap(allocation, layout) = self.memory {
+                // SAFETY: allocated in try_new with this layout. Buckets have no drop of their own.
+                unsafe { dealloc(allocation.as_ptr(), layout) }
+            }
         }
     }
 }
@@ -135,7 +124,7 @@ mod tests {
 
     #[test]
     fn impossible_sizes_are_errors() {
-        for len in [usize::MAX, usize::MAX / 64, isize::MAX as usize / 64] {
+        for len in [usize::MAX, usize::MAX / 64, isize::MAX as usize / 64, 1 << 41] {
             assert!(BucketArray::try_new(len).is_err());
         }
     }

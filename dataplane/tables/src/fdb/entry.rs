@@ -8,15 +8,16 @@
 //! The writer changes an entry in one of three ways, each ending in (or being) one store of B:
 //!
 //! * *fill* an entry whose B is invalid: A := key; B := key, value, version + 1, valid.
-//! * *clear* it: B := not valid, same version. A stays.
+//! * *clear* it: B := not valid, same version; then A := 0.
 //! * *update*: B := new value, all else the same.
 //!
 //! So A changes only while B is invalid, and each A belongs to one version. A reader reads B, then A, then
 //! B again. If both B are valid with equal version, that A is the one of this version:
 //!
 //! * A is not older: B (acquire) was read from a fill or a later update, released after A was stored.
-//! * A is not newer: had it read the A of a later fill, then that store (release) with this load (acquire)
-//!   would make the clear before it visible, and the second B would be invalid or of a later version.
+//! * A is not newer: had it read the 0 of the clear, or the A of a later fill, then that store (release)
+//!   with this load (acquire) would make the clear of B before it visible, and the second B would be invalid or
+//!   of a later version.
 //!
 //! A version must therefore never come back under a reader's eyes. It does not: an entry whose 23 bits
 //! are used up is *worn*. It is not filled any more until the table is rebuilt, which makes fresh ones.
@@ -56,14 +57,20 @@ pub(super) enum State {
 }
 
 impl Entry {
-    /// Whether it is worth while to look closer: false for all but a full match in A.
-    ///
-    /// Relaxed: neither answer proves anything yet. False is no proof that the key is absent from the
-    /// table, only that it is not here now; the caller needs an acquire fence before it draws conclusions
-    /// (see `Table::lookup`). True is left to `confirm`.
+    /// Whether it is worth while to look closer: whether A is the key's. Relaxed, as neither answer proves
+    /// anything yet.
     #[inline]
     pub(super) fn may_hold(&self, key: FdbKey) -> bool {
         self.a.load(Ordering::Relaxed) == key.a
+    }
+
+    /// The value, and whether B is the key's. To be believed only together with A, and if the entry has
+    /// not been filled since A was read: see `Table::burst`.
+    #[inline]
+    pub(super) fn glance(&self, key: FdbKey) -> (u32, bool) {
+        // Acquire pairs with the release of B in `fill` and `update`: what the value leads to was published before.
+        let b = self.b.load(Ordering::Acquire);
+        ((b >> VALUE_SHIFT) as u32, (b ^ key.b) & IDENTITY == 0)
     }
 
     /// The value, if the entry holds `key` at some moment during the call.
@@ -119,6 +126,11 @@ impl Entry {
         (self.b.load(Ordering::Relaxed) ^ key.b) & IDENTITY == 0 && self.a.load(Ordering::Relaxed) == key.a
     }
 
+    /// Whether the entry has been filled before.
+    pub(super) fn is_used(&self) -> bool {
+        self.b.load(Ordering::Relaxed) & VERSION != 0
+    }
+
     /// Fills a free entry.
     pub(super) fn fill(&self, key: FdbKey, value: u32) {
         debug_assert!(self.is_free());
@@ -136,6 +148,9 @@ impl Entry {
         // Release pairs with the acquire loads of B in `confirm` and with the acquire fence before a
         // miss is believed: who misses a displaced key here sees its copy and the counter's new value.
         self.b.store(b & VERSION, Ordering::Release);
+        // Release: as in `fill`. Who finds the entry filled again by a change that it knows of can't read
+        // the old A any more: see `Table::burst`.
+        self.a.store(0, Ordering::Release);
     }
 
     /// Gives a full entry a new value; returns the old one.

@@ -74,9 +74,9 @@ impl<H: KeyHash> Table<H> {
     pub(super) fn add(&self, tally: &mut Tally, key: FdbKey, value: u32) -> Result<(), OutOfMemory> {
         let pair = self.pair(self.hash.hash(key));
         if let Some(entry) = self.free_entry(pair.first).or_else(|| self.free_entry(pair.second)) {
-            entry.fill(key, value);
+            self.fill(entry, key, value);
         } else if let Some(entry) = self.displace(tally, pair) {
-            entry.fill(key, value);
+            self.fill(entry, key, value);
         } else {
             // Counted before it is linked: see `look`.
             let counted = self.overflow.load(Ordering::Relaxed);
@@ -89,6 +89,14 @@ impl<H: KeyHash> Table<H> {
         }
         tally.len += 1;
         Ok(())
+    }
+
+    /// Fills a free entry, and counts that if it held another key before.
+    fn fill(&self, entry: &Entry, key: FdbKey, value: u32) {
+        if entry.is_used() {
+            self.moves.bump_total();
+        }
+        entry.fill(key, value);
     }
 
     fn free_entry(&self, bucket: u32) -> Option<&Entry> {
@@ -144,7 +152,7 @@ impl<H: KeyHash> Table<H> {
             let source = &self.bucket(parent.bucket).entries[last.slot as usize];
             if let State::Full(key, value) = source.state() {
                 // The order of these three is what readers rely on: see the essay in `fdb`.
-                free.fill(key, value);
+                self.fill(free, key, value);
                 self.moves.bump(self.hash.hash(key));
                 source.clear();
                 tally.moves += 1;

@@ -7,6 +7,7 @@ const MAC_MASK: u64 = (1 << 48) - 1;
 
 /// Network id (24 bits) and MAC address (48 bits).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(C, align(16))]
 pub struct FdbKey {
     /// As an entry's word A: MAC, then the network id's low 16 bits.
     pub(super) a: u64,
@@ -34,6 +35,12 @@ impl FdbKey {
     /// The MAC address, the first byte on the wire most significant.
     pub const fn mac(self) -> u64 {
         self.a >> 16
+    }
+
+    /// The key as it is laid out: both words.
+    #[inline]
+    pub(super) const fn halves(self) -> (u64, u64) {
+        (self.a, self.b)
     }
 
     /// The key's 72 bits, as two words.

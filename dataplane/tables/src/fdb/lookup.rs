@@ -2,9 +2,11 @@
 
 use super::{
     MISS,
-    bucket::SLOTS,
+    bucket::{Bucket, SLOTS},
     hash::KeyHash,
     key::FdbKey,
+    scratch::Scratch,
+    simd::{Compare, Portable, Width},
     table::{Pair, Table},
 };
 use crate::sync::{Ordering, fence};
@@ -13,30 +15,122 @@ use crate::sync::{Ordering, fence};
 pub const MAX_BURST: usize = 64;
 
 impl<H: KeyHash> Table<H> {
-    /// Up to [`MAX_BURST`] keys: first all hashes, so that the buckets' lines are on their way together,
-    /// then all comparisons. `keys` and `values` are of one length.
+    /// Up to [`MAX_BURST`] keys. `keys` and `values` are of one length.
+    #[inline]
     pub(super) fn lookup_burst(&self, keys: &[FdbKey], values: &mut [u32]) {
-        let mut hashes = [0; MAX_BURST];
-        let mut pairs = [Pair { first: 0, second: 0 }; MAX_BURST];
-        for ((key, hash), pair) in keys.iter().zip(&mut hashes).zip(&mut pairs) {
-            *hash = self.hash.hash(*key);
-            *pair = self.pair(*hash);
-            self.prefetch(*pair);
+        match self.width {
+            Width::Portable => {
+                // SAFETY: the portable way takes no special instructions.
+                unsafe { self.burst::<Portable, true>(keys, values) }
+            }
+            #[cfg(all(target_arch = "x86_64", not(loom)))]
+            Width::Avx2 => {
+                // SAFETY: `Width::detect` has found the instructions.
+                unsafe { self.burst_avx2(keys, values) }
+            }
+            #[cfg(all(target_arch = "x86_64", not(loom)))]
+            Width::Avx512 => {
+                // SAFETY: as above.
+                unsafe { self.burst_avx512(keys, values) }
+            }
+        }
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+    fn burst_avx2(&self, keys: &[FdbKey], values: &mut [u32]) {
+        if self.buckets.len() > 16384 {
+            // SAFETY: this function's instructions.
+            unsafe { self.burst::<super::simd::Avx2, true>(keys, values) }
+        } else {
+            // SAFETY: as above.
+            unsafe { self.burst::<super::simd::Avx2, false>(keys, values) }
+        }
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    #[target_feature(enable = "avx512f,bmi1,bmi2,lzcnt")]
+    fn burst_avx512(&self, keys: &[FdbKey], values: &mut [u32]) {
+        if self.buckets.len() > 16384 {
+            // SAFETY: this function's instructions.
+            unsafe { self.burst::<super::simd::Avx512, true>(keys, values) }
+        } else {
+            // SAFETY: as above.
+            unsafe { self.burst::<super::simd::Avx512, false>(keys, values) }
+        }
+    }
+
+    /// First all hashes, so that the lines of the first buckets are on their way together; then the
+    /// comparisons there; then, for the keys that were not there, the second buckets. Nothing in here
+    /// branches on what a single key's comparison says: in a well filled table that is a coin's toss.
+    ///
+    /// # Safety
+    /// As [`Compare::hints`].
+    #[inline(always)]
+    unsafe fn burst<C: Compare, const LARGE: bool>(&self, keys: &[FdbKey], values: &mut [u32]) {
+        let count = keys.len().min(values.len()).min(MAX_BURST);
+        if count == 0 {
+            return;
+        }
+        let (keys, values) = (&keys[..count], &mut values[..count]);
+        let mut space = Scratch::new();
+        let hashes = self.hash.hash_burst(keys, &mut space);
+        let mut space = Scratch::new();
+        let firsts = space.fill(hashes.iter().map(|hash| self.candidate(self.first(*hash))));
+        for first in firsts {
+            prefetch(*first);
         }
 
-        // Acquire pairs with the release in `Moves::bump`: from here on every displacement counted so far
-        // shows its copy.
+        let mut space = Scratch::new();
+        let seconds = space.fill(hashes.iter().map(|hash| self.candidate(self.pair(*hash).second)));
+
+        // Acquire pairs with the release in `Moves::bump`: from here on what was counted so far is seen.
         let before = self.moves.total.load(Ordering::Acquire);
-        let mut missed = false;
-        for ((key, pair), value) in keys.iter().zip(&pairs).zip(values.iter_mut()) {
-            *value = self.look(*key, *pair).unwrap_or(MISS);
-            missed |= *value == MISS;
+        let mut seen = Seen::default();
+        if LARGE {
+            for (((key, first), second), value) in keys.iter().zip(firsts).zip(seconds).zip(values.iter_mut())
+            {
+                // SAFETY: our caller's promise.
+                *value = unsafe { seen.glance::<C>(first, key) };
+                // Without a branch: the line that is here already is prefetched for nothing.
+                prefetch(if seen.last_missed() { *second } else { *first });
+            }
+        } else {
+            for ((key, first), value) in keys.iter().zip(firsts).zip(values.iter_mut()) {
+                // SAFETY: our caller's promise.
+                *value = unsafe { seen.glance::<C>(first, key) };
+            }
         }
-        if missed && self.moved_since(before) {
-            for ((key, hash), value) in keys.iter().zip(&hashes).zip(values) {
-                if *value == MISS {
-                    *value = self.look_until_sure(*key, *hash);
-                }
+        let (mut missed, mut doubtful) = (seen.missed(count), seen.doubtful(count));
+        if missed != 0 {
+            for i in ones(missed) {
+                let (Some(key), Some(second), Some(value)) = (keys.get(i), seconds.get(i), values.get_mut(i))
+                else {
+                    continue;
+                };
+                let mut seen = Seen::default();
+                // SAFETY: our caller's promise.
+                let found = unsafe { seen.glance::<C>(second, key) };
+                let here = seen.missed(1) == 0;
+                *value = if here { found } else { MISS };
+                missed &= !(u64::from(here) << (63 - i));
+                doubtful |= seen.doubtful(1);
+            }
+        }
+        if self.moved_since(before) {
+            missed = u64::MAX;
+        // Relaxed: for the reason given in `look`.
+        } else if missed == 0 || !(doubtful || self.overflow.load(Ordering::Relaxed) != 0) {
+            return;
+        }
+        self.burst_again(keys, hashes, values, missed);
+    }
+
+    #[cold]
+    fn burst_again(&self, keys: &[FdbKey], hashes: &[u64], values: &mut [u32], which: u64) {
+        for (i, ((key, hash), value)) in keys.iter().zip(hashes).zip(values).enumerate() {
+            if which << i >> 63 != 0 {
+                *value = self.look_until_sure(*key, *hash);
             }
         }
     }
@@ -87,15 +181,12 @@ impl<H: KeyHash> Table<H> {
     /// One look at every place where the key may be.
     #[inline]
     fn look(&self, key: FdbKey, pair: Pair) -> Option<u32> {
-        // Which of the eight it is cannot be predicted: compare all without a branch, then confirm.
-        let buckets = [self.bucket(pair.first), self.bucket(pair.second)];
-        let mut hints = buckets[0].hints(key) | buckets[1].hints(key) << SLOTS;
-        while hints != 0 {
-            let at = hints.trailing_zeros() as usize;
-            if let Some(value) = buckets[at / SLOTS % 2].entries[at % SLOTS].confirm(key) {
-                return Some(value);
+        for index in [pair.first, pair.second] {
+            for entry in &self.bucket(index).entries {
+                if let Some(value) = entry.confirm(key) {
+                    return Some(value);
+                }
             }
-            hints &= hints - 1;
         }
         // Relaxed: the writer counts a node before it links it and uncounts it after it unlinked it, so
         // that for a key that is in a chain throughout the call every value that can be read is above 0.
@@ -106,13 +197,62 @@ impl<H: KeyHash> Table<H> {
     fn look_in_chain(&self, key: FdbKey, pair: Pair) -> Option<u32> {
         Some(self.chain(pair).find(key)?.value())
     }
+}
 
-    #[inline]
-    fn prefetch(&self, pair: Pair) {
-        for index in [pair.first, pair.second] {
-            prefetch(self.bucket(index));
-        }
+/// What the first looks at buckets, one for each of up to 64 keys, have said. The last key's bit is the lowest.
+#[derive(Default)]
+struct Seen {
+    /// No entry's word A is the key's.
+    absent: u64,
+    /// The first entry whose A is the key's (or any, if there is none) has the key's B, too.
+    same: u64,
+}
+
+impl Seen {
+    /// Looks at one bucket; returns the value, if there is one.
+    ///
+    /// # Safety
+    /// As [`Compare::hints`].
+    #[inline(always)]
+    unsafe fn glance<C: Compare>(&mut self, bucket: &Bucket, key: &FdbKey) -> u32 {
+        // SAFETY: our caller's promise.
+        let hints = unsafe { C::hints(bucket, key) };
+        let slot = hints.trailing_zeros() / C::STEP;
+        let (value, same) = bucket.entries[slot as usize % SLOTS].glance(*key);
+        // In this form two instructions each.
+        self.absent = self.absent + self.absent + u64::from(hints == 0);
+        self.same = self.same + self.same + u64::from(same);
+        value
     }
+
+    /// Whether the last key was not found.
+    #[inline(always)]
+    fn last_missed(&self) -> bool {
+        self.same & !self.absent & 1 == 0
+    }
+
+    /// Of `count` keys those that have not been found: the first key's bit is the highest.
+    #[inline]
+    fn missed(&self, count: usize) -> u64 {
+        !(self.same & !self.absent) << (64 - count)
+    }
+
+    /// Whether of any key A was found and B was not: the key of another network, or an entry that is just
+    /// changed. Another entry of the bucket, which was not looked at, may be the key's.
+    #[inline]
+    fn doubtful(&self, count: usize) -> bool {
+        !(self.same | self.absent) << (64 - count) != 0
+    }
+}
+
+/// The numbers of the bits that are set: 0 is the highest bit.
+#[inline]
+fn ones(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let highest = set.leading_zeros();
+        set &= !(1u64 << 63).wrapping_shr(highest);
+        (highest < u64::BITS).then_some(highest as usize)
+    })
 }
 
 /// Asks for the value's cache line.

@@ -84,6 +84,7 @@
 //! cargo test -p weft-tables --target x86_64-unknown-linux-gnu --test stress -- --test-threads 1
 //! ```
 
+mod aes;
 mod bucket;
 mod chain;
 mod entry;
@@ -91,6 +92,8 @@ mod hash;
 mod insert;
 mod key;
 mod lookup;
+mod scratch;
+mod simd;
 mod table;
 mod writer;
 
@@ -98,9 +101,10 @@ use std::sync::Arc;
 
 use self::table::Table;
 pub use self::{
-    hash::{FoldedHash, KeyHash, Seed},
+    hash::{FoldedHash, KeyHash, KeyedHash, Seed},
     key::FdbKey,
     lookup::MAX_BURST,
+    scratch::Scratch,
     writer::FdbWriter,
 };
 use crate::{
@@ -160,7 +164,7 @@ pub struct FdbStats {
 }
 
 /// The readers' side of a forwarding table.
-pub struct Fdb<H: KeyHash = FoldedHash> {
+pub struct Fdb<H: KeyHash = KeyedHash> {
     /// Swapped by the writer only.
     table: Published<Table<H>>,
 }

@@ -7,6 +7,7 @@ use super::{
     entry::State,
     hash::{KeyHash, Seed},
     key::FdbKey,
+    simd::Width,
 };
 use crate::{
     alloc::{OutOfMemory, try_slice},
@@ -39,6 +40,8 @@ impl Pair {
 pub(super) struct Table<H> {
     pub(super) buckets: BucketArray,
     pub(super) hash: H,
+    /// How readers compare.
+    pub(super) width: Width,
     pub(super) chains: Box<[Chain]>,
     /// At least the number of entries in chains: spares readers the look when it is zero, as it nearly
     /// always is. Written by the writer, read by everyone.
@@ -46,10 +49,12 @@ pub(super) struct Table<H> {
     pub(super) moves: Moves,
 }
 
-/// Counts displacements: a reader that missed compares before it believes. Written by the writer only, on
-/// every displacement; apart from what readers always need, as the writer's stores take the lines away.
+/// Counts what a reader must not be in the middle of: it compares before it believes. Written by the writer
+/// only; apart from what readers always need, as the writer's stores take the lines away.
 pub(super) struct Moves {
+    /// Displacements, and fillings of entries that have been used before.
     pub(super) total: CachePadded<AtomicU64>,
+    /// Displacements, by the key's hash.
     stripes: CachePadded<[AtomicU64; STRIPES]>,
 }
 
@@ -60,15 +65,24 @@ impl Moves {
         &self.stripes[hash as usize % STRIPES]
     }
 
-    /// Writer: strictly between filling the new place and clearing the old.
+    /// Writer: a displacement, strictly between filling the new place and clearing the old.
     pub(super) fn bump(&self, hash: u64) {
-        for counter in [&*self.total, self.stripe(hash)] {
-            // Release pairs with the acquire load of the counter before a look: who has seen this
-            // displacement counted sees the copy. (And the old place's clear, a release store after this,
-            // with the acquire fence after a look: who missed the original sees it counted.)
-            counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
-        }
+        self.bump_total();
+        increment(self.stripe(hash));
     }
+
+    /// Writer: before an entry is filled that has been used before.
+    pub(super) fn bump_total(&self) {
+        increment(&self.total);
+    }
+}
+
+fn increment(counter: &AtomicU64) {
+    // Release pairs with the acquire load of the counter before a look: who has seen a displacement counted
+    // sees the copy, and who has seen a filling counted sees that the entry was cleared. (What the writer
+    // stores after this, with release, pairs with the acquire fence after a look: who missed the original, or
+    // saw the entry filled, sees it counted.)
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
 }
 
 impl<H: KeyHash> Table<H> {
@@ -82,6 +96,7 @@ impl<H: KeyHash> Table<H> {
             chains: try_slice(buckets.div_ceil(BUCKETS_PER_CHAIN), Chain::new)?,
             buckets: BucketArray::try_new(buckets)?,
             hash: H::new(seed),
+            width: Width::detect(),
             overflow: AtomicU64::new(0),
             moves: Moves {
                 total: CachePadded(AtomicU64::new(0)),
@@ -95,10 +110,24 @@ impl<H: KeyHash> Table<H> {
     #[inline]
     pub(super) fn pair(&self, hash: u64) -> Pair {
         let buckets = self.buckets.len() as u64;
-        let first = (((hash & 0xffff_ffff) * buckets) >> 32) as u32;
+        let first = self.first(hash);
         let second = (((hash >> 32) * buckets) >> 32) as u32;
         let next = if u64::from(first) + 1 == buckets { 0 } else { first + 1 };
         Pair { first, second: if second == first { next } else { second } }
+    }
+
+    /// The first of a hash's candidates.
+    #[inline]
+    pub(super) fn first(&self, hash: u64) -> u32 {
+        (((hash & 0xffff_ffff) * self.buckets.len() as u64) >> 32) as u32
+    }
+
+    /// The bucket with an index that `pair` or `first` has given.
+    #[inline]
+    pub(super) fn candidate(&self, index: u32) -> &Bucket {
+        debug_assert!((index as usize) < self.buckets.len());
+        // SAFETY: `pair` and `first` scale 32 bits to below the number of buckets.
+        unsafe { self.buckets.get_unchecked(index as usize) }
     }
 
     #[inline]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Fdb, FdbConfig, FdbStats, MISS,
     bucket::SLOTS,
-    hash::{FoldedHash, KeyHash, Seed},
+    hash::{KeyHash, KeyedHash, Seed},
     insert::{Found, Tally},
     key::FdbKey,
     table::Table,
@@ -22,7 +22,7 @@ const SMALL: usize = 1024;
 const TOLERATED_OVERFLOW: usize = 8;
 
 /// Changes a forwarding table. There is one per table; it may move between threads.
-pub struct FdbWriter<H: KeyHash = FoldedHash> {
+pub struct FdbWriter<H: KeyHash = KeyedHash> {
     fdb: Arc<Fdb<H>>,
     tally: Tally,
     seed: Seed,
@@ -380,7 +380,8 @@ mod tests {
     }
 
     fn new(initial_capacity: usize) -> FdbWriter {
-        Fdb::new(&Domain::new(1), FdbConfig { initial_capacity, ..FdbConfig::default() }).0
+        let seed = Some(Seed::fixed(1));
+        Fdb::new(&Domain::new(1), FdbConfig { seed, initial_capacity, ..FdbConfig::default() }).0
     }
 
     #[test]
