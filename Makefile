@@ -116,7 +116,20 @@ bench: deps bench-micro bench-e2e ## Measure: micro-benchmarks, then weftd besid
 
 .PHONY: bench-micro
 bench-micro: deps-build ## Micro-benchmarks of the wire and tables crates
-	$(CARGO) bench --locked -p weft-benches
+	$(CARGO) bench --locked -p weft-benches --bench wire --bench tables
+
+# The forwarding table beside rte_hash and others, in turns. Arguments such as BENCH_TABLES='--quick' or
+# BENCH_TABLES='--only "90% full"'. The memory is rte_hash's: 1.6 GB of it with room for 32M entries.
+BENCH_TABLES ?=
+BENCH_TABLES_MEMORY_MB ?= 2048
+ifneq ($(NOT_ROOT),)
+bench-tables: export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo -E
+endif
+.PHONY: bench-tables
+bench-tables: deps ## The forwarding table beside rte_hash, hashbrown and dashmap (BENCH_TABLES=... picks)
+	$(CARGO) bench --locked -p weft-benches --bench peers --no-run
+	$(WEFT_HOST) with --memory $(BENCH_TABLES_MEMORY_MB) --free -- \
+	    $(CARGO) bench --locked -p weft-benches --bench peers -- $(BENCH_TABLES)
 
 .PHONY: bench-e2e
 bench-e2e: deps build ## weftd beside testpmd between the same ports (BENCH='--help' lists the options)

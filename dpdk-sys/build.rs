@@ -74,10 +74,30 @@ const TYPES: &[&str] = &[
     "rte_vhost_vring",
 ];
 
+/// What the `hash` feature adds, functions and types.
+const HASH_FUNCTIONS: &[&str] = &[
+    "rte_eal_tailq_lookup",
+    "rte_hash_create",
+    "rte_hash_free",
+    "rte_hash_add_key_data",
+    "rte_hash_del_key",
+    "rte_hash_free_key_with_position",
+    "rte_hash_lookup_bulk_data",
+    "rte_hash_count",
+];
+const HASH_TYPES: &[&str] = &["rte_hash", "rte_hash_parameters"];
+
 /// Known by size and alignment only. `rte_mbuf` is reached by the offsets in the shim's header, as newer releases
 /// nest its fields differently; `rte_arp_*` is packed and aligned at once, which rustc refuses.
-const OPAQUE: &[&str] =
-    &["rte_mbuf", "rte_mempool", "rte_device", "rte_eth_dev", "rte_arp.*", "rte_mbuf_ext_shared_info"];
+const OPAQUE: &[&str] = &[
+    "rte_mbuf",
+    "rte_mempool",
+    "rte_device",
+    "rte_eth_dev",
+    "rte_arp.*",
+    "rte_mbuf_ext_shared_info",
+    "rte_tailq_head",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -217,10 +237,18 @@ fn generate_bindings(cflags: &[String], to: &Path) {
         .sort_semantically(true)
         .allowlist_var("WEFT_.*")
         .allowlist_var("RTE_(PKTMBUF_HEADROOM|MBUF_DEFAULT_BUF_SIZE|EAL_PMD_PATH|MAX_ETHPORTS|ETHER_MTU)");
-    for name in FUNCTIONS {
+    let hash = env::var_os("CARGO_FEATURE_HASH").is_some();
+    if hash {
+        builder = builder
+            .header_contents("weft_hash.h", "#include <rte_hash.h>\n#include <rte_tailq.h>\n")
+            .allowlist_var("RTE_HASH_(LOOKUP_BULK_MAX|EXTRA_FLAGS_RW_CONCURRENCY_LF)");
+    }
+    let with_hash =
+        |all: &'static [&str], more: &'static [&str]| all.iter().chain(if hash { more } else { &[] });
+    for name in with_hash(FUNCTIONS, HASH_FUNCTIONS) {
         builder = builder.allowlist_function(name);
     }
-    for name in TYPES {
+    for name in with_hash(TYPES, HASH_TYPES) {
         builder = builder.allowlist_type(name);
     }
     for name in OPAQUE {
