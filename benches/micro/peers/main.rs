@@ -85,6 +85,7 @@ fn main() {
     let memory = args.memory.unwrap_or(if args.quick { 256 } else { 1792 });
     let huge = contenders::start_eal(memory);
     pin_current_thread(READ_CORE).expect("a core to look up on");
+    let ticks = Ticks::now();
     let mut run = Run {
         quick: args.quick,
         rounds: args.rounds.unwrap_or(if args.quick { 9 } else { 25 }).max(1),
@@ -100,17 +101,19 @@ fn main() {
     changes::memory(&mut run);
     swap::swaps(&mut run);
 
+    let others = others_since(&ticks);
     let pages = if huge { "2 MB pages" } else { "4 kB pages" };
     println!(
         "\nMedian [least-greatest] of {} rounds; N.NNx: times as good as rte_hash, median of the rounds' ratios.\n\
-         {}, DPDK {}, rte_hash in {pages}, the others' memory from malloc.\n",
+         {}, DPDK {}, rte_hash in {pages}, the others' memory from malloc.\n\
+         Other processes and the host took {others:.0}% of a core meanwhile; from some 5% on, measure again.\n",
         run.rounds,
         cpu(),
         dpdk_sys::DPDK_VERSION
     );
     print!("{}", report::table(&run.rows));
     let about = json!({"cpu": cpu(), "dpdk": dpdk_sys::DPDK_VERSION, "rte_hash_pages": pages, "rounds": run.rounds,
-                       "quick": run.quick});
+                       "quick": run.quick, "others_percent_of_a_core": others});
     let write = |path: Option<PathBuf>, text: String| {
         if let Some(path) = path {
             std::fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -118,6 +121,49 @@ fn main() {
     };
     write(args.tsv, report::tsv(&run.rows));
     write(args.json, format!("{:#}\n", report::json(&run.rows, about)));
+}
+
+/// What the kernel counts, in clock ticks.
+struct Ticks {
+    /// All that passed, summed over cores.
+    all: u64,
+    /// Not idle, or taken by the host.
+    busy: u64,
+    /// This process's part.
+    own: u64,
+    cores: u64,
+}
+
+impl Ticks {
+    fn now() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let numbers = |text: &str| -> Vec<u64> {
+            // Some are negative, and have their place all the same.
+            text.split_whitespace().filter_map(|n| n.parse::<i64>().ok()).map(i64::unsigned_abs).collect()
+        };
+        let stat = read("/proc/stat");
+        // user nice system idle iowait irq softirq steal; what follows is counted in user already.
+        let cpu: Vec<u64> = numbers(stat.lines().next().unwrap_or_default()).into_iter().take(8).collect();
+        let all: u64 = cpu.iter().sum();
+        let idle: u64 = cpu.iter().skip(3).take(2).sum();
+        // Behind the name in brackets: numbers 10 and 11, counted from 0, are utime and stime.
+        let own = read("/proc/self/stat");
+        let own = numbers(own.rsplit(')').next().unwrap_or_default());
+        Self {
+            all,
+            busy: all - idle,
+            own: own.iter().skip(10).take(2).sum(),
+            cores: stat.lines().filter(|l| l.starts_with("cpu")).count().saturating_sub(1) as u64,
+        }
+    }
+}
+
+/// How much of a core others had since then, in percent: what disturbs measurements.
+fn others_since(start: &Ticks) -> f64 {
+    let now = Ticks::now();
+    let others = (now.busy - start.busy).saturating_sub(now.own - start.own);
+    let passed = (now.all - start.all).max(1) as f64 / now.cores.max(1) as f64;
+    others as f64 / passed * 100.0
 }
 
 fn cpu() -> String {
