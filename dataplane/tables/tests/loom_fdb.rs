@@ -225,6 +225,112 @@ fn displacement_against_a_burst() {
     );
 }
 
+fn burst<const N: usize>(fdb: &Table, reader: &Reader, keys: [FdbKey; N]) -> [u32; N] {
+    let mut values = [0; N];
+    fdb.lookup_burst(reader, &keys, &mut values);
+    values
+}
+
+/// A burst takes A and B once each. The place of one key is given to another one with the same B.
+#[test]
+fn a_burst_while_the_place_is_reused() {
+    let (old, new) = (key(1, 0, 1), key(2, 0, 1));
+    check(
+        None,
+        &[(old, 7)],
+        move |fdb, reader| {
+            let [first, second] = burst(fdb, reader, [old, new]);
+            one_of(first, &[MISS, 7]);
+            one_of(second, &[MISS, 8]);
+        },
+        move |writer| {
+            writer.remove(old);
+            writer.insert(new, 8).unwrap();
+        },
+    );
+}
+
+/// As above, and there and back: A may be read in one of three fillings and B in another.
+#[test]
+fn a_burst_while_the_place_is_reused_twice() {
+    let (a, b) = (key(1, 0, 1), key(2, 0, 1));
+    check(
+        Some(3),
+        &[(a, 7)],
+        move |fdb, reader| {
+            let [first, second] = burst(fdb, reader, [a, b]);
+            one_of(first, &[MISS, 7, 9]);
+            one_of(second, &[MISS, 8]);
+        },
+        move |writer| {
+            writer.remove(a);
+            writer.insert(b, 8).unwrap();
+            writer.remove(b);
+            writer.insert(a, 9).unwrap();
+        },
+    );
+}
+
+/// Another key's displacement frees a place that is filled at once: both what was there and what comes.
+#[test]
+fn a_burst_while_entries_are_displaced_and_places_reused() {
+    let (a, c) = (key(1, 0, 1), key(2, 2, 3));
+    let (d, e) = (key(3, 0, 2), key(4, 1, 2));
+    check(
+        Some(2),
+        &[(a, 7), (c, 8)],
+        move |fdb, reader| {
+            let [first, second, third] = burst(fdb, reader, [a, c, d]);
+            assert_eq!((first, second), (7, 8));
+            one_of(third, &[MISS, 9]);
+        },
+        move |writer| {
+            writer.insert(d, 9).unwrap();
+            writer.remove(d);
+            writer.insert(e, 10).unwrap();
+            assert_eq!(writer.stats().displacements, 2);
+        },
+    );
+}
+
+/// Keys that differ in word B only: one bucket holds the one, and the other is asked for.
+#[test]
+fn a_burst_for_the_same_mac_in_another_network() {
+    // Ids from 2^15 on are in word B; the MAC, which chooses the buckets, is the same.
+    let (a, b) = (FdbKey::new(1, 4), FdbKey::new(1 | 1 << 15, 4));
+    check(
+        Some(3),
+        &[(a, 7)],
+        move |fdb, reader| {
+            let [first, second] = burst(fdb, reader, [a, b]);
+            assert_eq!(first, 7);
+            one_of(second, &[MISS, 8]);
+        },
+        move |writer| {
+            writer.insert(b, 8).unwrap();
+        },
+    );
+}
+
+/// A value changes under a burst: the one or the other.
+#[test]
+fn a_burst_while_a_value_is_updated() {
+    let k = key(1, 0, 1);
+    check(
+        None,
+        &[(k, 7)],
+        move |fdb, reader| {
+            let [first] = burst(fdb, reader, [k]);
+            one_of(first, &[7, 8]);
+            let [second] = burst(fdb, reader, [k]);
+            assert!(second >= first && second <= 8);
+        },
+        move |writer| {
+            writer.insert(k, 8).unwrap();
+        },
+    );
+}
+
 /// Two moves on one way: the second goes to the place that the first has left.
 #[test]
 fn displacement_of_two() {

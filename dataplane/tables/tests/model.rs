@@ -95,10 +95,17 @@ fn agree<H: KeyHash>(writer: &FdbWriter<H>, reader: &Reader, model: &HashMap<Fdb
 }
 
 fn run<H: KeyHash>(ops: Vec<Op>, keys: u16, seed: u64) {
+    // Every way to compare that this machine has.
+    for vector_bits in [0, 256, 512] {
+        run_with::<H>(ops.clone(), keys, seed, vector_bits);
+    }
+}
+
+fn run_with<H: KeyHash>(ops: Vec<Op>, keys: u16, seed: u64, vector_bits: u32) {
     let domain = Domain::new(1);
     let mut reader = domain.register("test").unwrap();
     reader.online();
-    let config = FdbConfig { seed: Some(Seed::fixed(seed)), ..FdbConfig::default() };
+    let config = FdbConfig { seed: Some(Seed::fixed(seed)), vector_bits, ..FdbConfig::default() };
     let (mut writer, fdb) = Fdb::<H>::with_hash(&domain, config);
     let mut model = HashMap::new();
     for op in ops {

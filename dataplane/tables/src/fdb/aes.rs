@@ -65,15 +65,16 @@ mod imp {
     #[inline]
     #[target_feature(enable = "aes")]
     fn round_keys(words: &[u64; 8]) -> [__m128i; 4] {
-        [0, 2, 4, 6].map(|at| _mm_set_epi64x(words[at + 1] as i64, words[at] as i64))
+        // SAFETY: two words from each of these on.
+        [0, 2, 4, 6].map(|at| unsafe { _mm_loadu_si128(words.as_ptr().add(at).cast()) })
     }
 
     #[inline]
     #[target_feature(enable = "aes")]
     pub(super) fn hash(words: &[u64; 8], key: FdbKey) -> u64 {
         let [k0, k1, k2, k3] = round_keys(words);
-        let (low, high) = key.halves();
-        let block = _mm_xor_si128(_mm_set_epi64x(high as i64, low as i64), k0);
+        let key = key.in_registers();
+        let block = _mm_xor_si128(_mm_set_epi64x(key.b as i64, key.a as i64), k0);
         let block = _mm_aesenc_si128(_mm_aesenc_si128(_mm_aesenc_si128(block, k1), k2), k3);
         _mm_cvtsi128_si64(block) as u64
     }

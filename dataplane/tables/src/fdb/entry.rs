@@ -1,9 +1,11 @@
 //! One entry: 16 bytes in two atomic words, read whole although each word is read on its own.
 //!
 //! ```text
-//! word A   63 MAC (48 bits) 16 | 15 network id, low 16 bits 0
-//! word B   63 network id, high 8 bits 56 | 55 value (32) 24 | 23 version (23) 1 | valid 0
+//! word A   63 MAC (48 bits) 16 | 15 network id, low 15 bits 1 | 1 0
+//! word B   63 network id, high 9 bits 55 | 54 value (32) 23 | 22 version (22) 1 | valid 0
 //! ```
+//!
+//! The lowest bit of A is set in every key: an A of zero, as in an empty entry, is no key's.
 //!
 //! The writer changes an entry in one of three ways, each ending in (or being) one store of B:
 //!
@@ -19,19 +21,21 @@
 //!   with this load (acquire) would make the clear of B before it visible, and the second B would be invalid or
 //!   of a later version.
 //!
-//! A version must therefore never come back under a reader's eyes. It does not: an entry whose 23 bits
+//! A version must therefore never come back under a reader's eyes. It does not: an entry whose 22 bits
 //! are used up is *worn*. It is not filled any more until the table is rebuilt, which makes fresh ones.
-//! That takes eight million fills of one and the same entry, so the loss is nothing.
+//! That takes four million fills of one and the same entry, so the loss is nothing.
+//!
+//! Bursts of lookups do without the second reading of B: see "A burst" in the parent module.
 
 use super::key::FdbKey;
 use crate::sync::{AtomicU64, Ordering};
 
 pub(super) const VALID: u64 = 1;
 const VERSION_SHIFT: u32 = 1;
-const VALUE_SHIFT: u32 = 24;
-pub(super) const NETWORK_HIGH_SHIFT: u32 = 56;
+const VALUE_SHIFT: u32 = 23;
+pub(super) const NETWORK_HIGH_SHIFT: u32 = 55;
 /// The bits of B that are part of the key, and the valid bit.
-const IDENTITY: u64 = 0xff << NETWORK_HIGH_SHIFT | VALID;
+pub(super) const IDENTITY: u64 = 0x1ff << NETWORK_HIGH_SHIFT | VALID;
 const VALUE: u64 = (u32::MAX as u64) << VALUE_SHIFT;
 const VERSION: u64 = ((1 << (VALUE_SHIFT - VERSION_SHIFT)) - 1) << VERSION_SHIFT;
 
@@ -64,8 +68,8 @@ impl Entry {
         self.a.load(Ordering::Relaxed) == key.a
     }
 
-    /// The value, and whether B is the key's. To be believed only together with A, and if the entry has
-    /// not been filled since A was read: see `Table::burst`.
+    /// The value, and whether B is the key's. To be believed only together with A, and if no entry was
+    /// filled again meanwhile: see "A burst" in the parent module.
     #[inline]
     pub(super) fn glance(&self, key: FdbKey) -> (u32, bool) {
         // Acquire pairs with the release of B in `fill` and `update`: what the value leads to was published before.
@@ -111,6 +115,17 @@ impl Entry {
         }
     }
 
+    /// The key and the value, or what is left of them in an entry that holds nothing.
+    pub(super) fn contents(&self) -> (FdbKey, u32) {
+        let b = self.b.load(Ordering::Relaxed);
+        let key = FdbKey { a: self.a.load(Ordering::Relaxed), b: b & IDENTITY };
+        (key, (b >> VALUE_SHIFT) as u32)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.b.load(Ordering::Relaxed) & VALID != 0
+    }
+
     pub(super) fn is_free(&self) -> bool {
         let b = self.b.load(Ordering::Relaxed);
         b & VALID == 0 && b & VERSION != VERSION
@@ -119,6 +134,10 @@ impl Entry {
     /// Whether the entry, if cleared, could be filled again.
     pub(super) fn is_reusable(&self) -> bool {
         self.b.load(Ordering::Relaxed) & VERSION != VERSION
+    }
+
+    pub(super) fn value(&self) -> u32 {
+        (self.b.load(Ordering::Relaxed) >> VALUE_SHIFT) as u32
     }
 
     /// Whether the writer finds this key here.
@@ -148,8 +167,7 @@ impl Entry {
         // Release pairs with the acquire loads of B in `confirm` and with the acquire fence before a
         // miss is believed: who misses a displaced key here sees its copy and the counter's new value.
         self.b.store(b & VERSION, Ordering::Release);
-        // Release: as in `fill`. Who finds the entry filled again by a change that it knows of can't read
-        // the old A any more: see `Table::burst`.
+        // Release: as in `fill`. Who has seen the next filling counted can't read the old A any more.
         self.a.store(0, Ordering::Release);
     }
 

@@ -2,9 +2,13 @@
 
 use super::{
     bucket::SLOTS,
+    chain::Node,
     entry::{Entry, State},
     hash::KeyHash,
     key::FdbKey,
+    lookup::prefetch,
+    scratch::Scratch,
+    simd::{Compare, Job, Scan},
     table::{Pair, Table},
 };
 use crate::{alloc::OutOfMemory, sync::Ordering};
@@ -37,61 +41,296 @@ struct Step {
 /// `Step::parent` of the two buckets where the search starts.
 const ROOT: u16 = u16::MAX;
 
+/// What became of a [`Table::put`].
+pub(super) enum Put {
+    /// The key was there, with this value.
+    Updated(u32),
+    Added,
+    /// The key is not there, nor is there room for it; nothing was changed.
+    Full,
+}
+
 /// Where the writer finds a key.
 pub(super) enum Found<'t> {
-    Entry(&'t Entry),
-    Chain(Pair),
+    First(&'t Entry),
+    Second(&'t Entry),
+    Chained(&'t Node),
+}
+
+impl Found<'_> {
+    pub(super) fn value(&self) -> u32 {
+        match self {
+            Found::First(entry) | Found::Second(entry) => entry.value(),
+            Found::Chained(node) => node.value(),
+        }
+    }
+
+    fn update(&self, value: u32) -> u32 {
+        match self {
+            Found::First(entry) | Found::Second(entry) => entry.update(value),
+            Found::Chained(node) => node.update(value),
+        }
+    }
+}
+
+/// Job: where a key is.
+struct Find<'t, H> {
+    table: &'t Table<H>,
+    key: FdbKey,
+}
+
+impl<'t, H: KeyHash> Job for Find<'t, H> {
+    type Output = (u64, Option<Found<'t>>);
+
+    #[inline(always)]
+    unsafe fn run<C: Compare>(self) -> Self::Output {
+        let key = self.key.in_registers();
+        let hash = self.table.hash.hash(key);
+        // SAFETY: the caller's promise.
+        let found = unsafe { self.table.find_hashed::<C>(&key, hash) };
+        (hash, found)
+    }
+}
+
+/// Job: gives one key a value.
+struct PutOne<'t, H> {
+    table: &'t Table<H>,
+    tally: &'t mut Tally,
+    key: FdbKey,
+    value: u32,
+    room: usize,
+}
+
+impl<H: KeyHash> Job for PutOne<'_, H> {
+    type Output = Result<Put, OutOfMemory>;
+
+    #[inline(always)]
+    unsafe fn run<C: Compare>(self) -> Self::Output {
+        let key = self.key.in_registers();
+        let hash = self.table.hash.hash(key);
+        // SAFETY: the caller's promise.
+        unsafe { self.table.put_hashed::<C>(self.tally, &key, hash, self.value, self.room) }
+    }
+}
+
+/// Job: gives keys values, until there is no room; `done` counts them.
+struct PutAll<'t, H> {
+    table: &'t Table<H>,
+    tally: &'t mut Tally,
+    keys: &'t [FdbKey],
+    values: &'t [u32],
+    room: usize,
+    done: &'t mut usize,
+}
+
+impl<H: KeyHash> Job for PutAll<'_, H> {
+    type Output = Result<(), OutOfMemory>;
+
+    #[inline(always)]
+    unsafe fn run<C: Compare>(self) -> Self::Output {
+        let mut hashes = Scratch::new();
+        let hashes = self.table.hashes(self.keys, &mut hashes);
+        for ((key, hash), value) in self.keys.iter().zip(hashes).zip(self.values) {
+            // SAFETY: the caller's promise.
+            if let Put::Full =
+                unsafe { self.table.put_hashed::<C>(self.tally, key, *hash, *value, self.room)? }
+            {
+                break;
+            }
+            *self.done += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Job: adds keys that are not there.
+struct AddAll<'t, H> {
+    table: &'t Table<H>,
+    tally: &'t mut Tally,
+    keys: &'t [FdbKey],
+    values: &'t [u32],
+}
+
+impl<H: KeyHash> Job for AddAll<'_, H> {
+    type Output = Result<(), OutOfMemory>;
+
+    #[inline(always)]
+    unsafe fn run<C: Compare>(self) -> Self::Output {
+        let mut hashes = Scratch::new();
+        let hashes = self.table.hashes(self.keys, &mut hashes);
+        for ((key, hash), value) in self.keys.iter().zip(hashes).zip(self.values) {
+            // SAFETY: the caller's promise.
+            let scan = unsafe { C::scan(self.table.candidate(self.table.first(*hash)), key) };
+            self.table.place(self.tally, key, *hash, *value, scan)?;
+        }
+        Ok(())
+    }
 }
 
 impl<H: KeyHash> Table<H> {
-    /// Where `key` is.
-    pub(super) fn find(&self, key: FdbKey) -> Option<(Found<'_>, u32)> {
-        let pair = self.pair(self.hash.hash(key));
-        for index in [pair.first, pair.second] {
-            for entry in &self.bucket(index).entries {
-                if entry.holds(key)
-                    && let State::Full(_, value) = entry.state()
-                {
-                    return Some((Found::Entry(entry), value));
-                }
+    /// Where a key is; and its hash.
+    #[inline]
+    pub(super) fn find(&self, key: FdbKey) -> (u64, Option<Found<'_>>) {
+        self.width.run(Find { table: self, key })
+    }
+
+    /// Gives a key that is present a new value, or adds it if there is still `room`. On failure nothing has
+    /// changed for readers.
+    #[inline]
+    pub(super) fn put(
+        &self,
+        tally: &mut Tally,
+        key: FdbKey,
+        value: u32,
+        room: usize,
+    ) -> Result<Put, OutOfMemory> {
+        self.width.run(PutOne { table: self, tally, key, value, room })
+    }
+
+    /// As [`Table::put`] for up to [`MAX_BURST`](super::MAX_BURST) keys, one after the other, as long as there is
+    /// room and memory. `done` counts those that are in the table after this.
+    pub(super) fn put_all(
+        &self,
+        tally: &mut Tally,
+        keys: &[FdbKey],
+        values: &[u32],
+        room: usize,
+        done: &mut usize,
+    ) -> Result<(), OutOfMemory> {
+        self.width.run(PutAll { table: self, tally, keys, values, room, done })
+    }
+
+    /// Adds up to [`MAX_BURST`](super::MAX_BURST) different keys that are not there.
+    pub(super) fn add_all(
+        &self,
+        tally: &mut Tally,
+        keys: &[FdbKey],
+        values: &[u32],
+    ) -> Result<(), OutOfMemory> {
+        self.width.run(AddAll { table: self, tally, keys, values })
+    }
+
+    /// The hashes of a burst's keys, whose first buckets are on their way to the cache after this.
+    #[inline(always)]
+    fn hashes<'h>(&self, keys: &[FdbKey], space: &'h mut Scratch<u64>) -> &'h [u64] {
+        let hashes = self.hash.hash_burst(keys, space);
+        for hash in hashes {
+            prefetch(self.candidate(self.first(*hash)));
+        }
+        hashes
+    }
+
+    /// # Safety
+    /// As [`Compare::hints`].
+    #[inline(always)]
+    unsafe fn find_hashed<C: Compare>(&self, key: &FdbKey, hash: u64) -> Option<Found<'_>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.find_beyond::<C>(key, hash, C::scan(self.candidate(self.first(hash)), key)) }
+    }
+
+    /// Where a key is, given what is in its first bucket.
+    ///
+    /// # Safety
+    /// As [`Compare::hints`].
+    #[inline(always)]
+    unsafe fn find_beyond<C: Compare>(&self, key: &FdbKey, hash: u64, scan: Scan) -> Option<Found<'_>> {
+        let entry = |bucket: u32, holds: u32| {
+            &self.candidate(bucket).entries[holds.trailing_zeros() as usize % SLOTS]
+        };
+        let first = self.first(hash);
+        if scan.holds != 0 {
+            return Some(Found::First(entry(first, scan.holds)));
+        }
+        if self.strays.possible(first, hash) {
+            let second = self.pair(hash).second;
+            // SAFETY: the caller's promise.
+            let scan = unsafe { C::scan(self.candidate(second), key) };
+            if scan.holds != 0 {
+                return Some(Found::Second(entry(second, scan.holds)));
             }
         }
         if self.overflow.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        Some((Found::Chain(pair), self.chain(pair).find(key)?.value()))
+        self.chain(self.pair(hash)).find(*key).map(Found::Chained)
     }
 
-    /// Gives a present key a new value; returns the old one.
-    pub(super) fn update(&self, key: FdbKey, value: u32) -> Option<u32> {
-        match self.find(key)? {
-            (Found::Entry(entry), _) => Some(entry.update(value)),
-            (Found::Chain(pair), _) => Some(self.chain(pair).find(key)?.update(value)),
+    /// # Safety
+    /// As [`Compare::hints`].
+    #[inline(always)]
+    unsafe fn put_hashed<C: Compare>(
+        &self,
+        tally: &mut Tally,
+        key: &FdbKey,
+        hash: u64,
+        value: u32,
+        room: usize,
+    ) -> Result<Put, OutOfMemory> {
+        // SAFETY: the caller's promise.
+        let scan = unsafe { C::scan(self.candidate(self.first(hash)), key) };
+        // SAFETY: as above.
+        if let Some(found) = unsafe { self.find_beyond::<C>(key, hash, scan) } {
+            return Ok(Put::Updated(found.update(value)));
         }
+        if tally.len >= room {
+            return Ok(Put::Full);
+        }
+        self.place(tally, key, hash, value, scan)?;
+        Ok(Put::Added)
     }
 
-    /// Adds an absent key. On failure nothing has changed for readers.
-    pub(super) fn add(&self, tally: &mut Tally, key: FdbKey, value: u32) -> Result<(), OutOfMemory> {
-        let pair = self.pair(self.hash.hash(key));
-        if let Some(entry) = self.free_entry(pair.first).or_else(|| self.free_entry(pair.second)) {
-            self.fill(entry, key, value);
-        } else if let Some(entry) = self.displace(tally, pair) {
-            self.fill(entry, key, value);
-        } else {
-            // Counted before it is linked: see `look`.
-            let counted = self.overflow.load(Ordering::Relaxed);
-            self.overflow.store(counted + 1, Ordering::Release);
-            if let Err(refused) = self.chain(pair).push(key, value) {
-                self.overflow.store(counted, Ordering::Release);
-                return Err(refused);
-            }
-            tally.overflow += 1;
+    /// Adds an absent key, given what is in its first bucket. On failure nothing has changed for readers.
+    #[inline(always)]
+    fn place(
+        &self,
+        tally: &mut Tally,
+        key: &FdbKey,
+        hash: u64,
+        value: u32,
+        scan: Scan,
+    ) -> Result<(), OutOfMemory> {
+        match self.candidate(self.first(hash)).fillable(scan.empty) {
+            Some(entry) => self.fill(entry, *key, value),
+            None => self.place_elsewhere(tally, *key, hash, value)?,
         }
         tally.len += 1;
         Ok(())
     }
 
+    /// Adds an absent key whose first bucket is full.
+    fn place_elsewhere(
+        &self,
+        tally: &mut Tally,
+        key: FdbKey,
+        hash: u64,
+        value: u32,
+    ) -> Result<(), OutOfMemory> {
+        let pair = self.pair(hash);
+        if let Some(entry) = self.free_entry(pair.second) {
+            self.strays.count(pair.first, hash);
+            self.fill(entry, key, value);
+            return Ok(());
+        }
+        if let Some((bucket, entry)) = self.displace(tally, pair) {
+            if bucket != pair.first {
+                self.strays.count(pair.first, hash);
+            }
+            self.fill(entry, key, value);
+            return Ok(());
+        }
+        // Counted before it is linked: see `look`.
+        let counted = self.overflow.load(Ordering::Relaxed);
+        self.overflow.store(counted + 1, Ordering::Release);
+        if let Err(refused) = self.chain(pair).push(key, value) {
+            self.overflow.store(counted, Ordering::Release);
+            return Err(refused);
+        }
+        tally.overflow += 1;
+        Ok(())
+    }
+
     /// Fills a free entry, and counts that if it held another key before.
+    #[inline]
     fn fill(&self, entry: &Entry, key: FdbKey, value: u32) {
         if entry.is_used() {
             self.moves.bump_total();
@@ -100,14 +339,45 @@ impl<H: KeyHash> Table<H> {
     }
 
     fn free_entry(&self, bucket: u32) -> Option<&Entry> {
-        self.bucket(bucket).entries.iter().find(|entry| entry.is_free())
+        self.candidate(bucket).entries.iter().find(|entry| entry.is_free())
     }
 
-    /// Frees an entry in one of two full buckets by moving entries to their other candidates.
+    /// Frees an entry in one of two full buckets by moving entries to their other candidates. Returns it,
+    /// and in which bucket it is.
+    fn displace(&self, tally: &mut Tally, pair: Pair) -> Option<(u32, &Entry)> {
+        // Most searches end next to these two, so have all of those on their way together.
+        let (mut keys, mut hashes) = (Scratch::new(), Scratch::new());
+        let both = [pair.first, pair.second];
+        let entries = both
+            .into_iter()
+            .flat_map(|bucket| self.candidate(bucket).entries.iter().map(move |entry| (bucket, entry)));
+        let keys = keys.fill(entries.clone().map(|(_, entry)| entry.contents().0));
+        let hashes = self.hash.hash_burst(keys, &mut hashes);
+        let mut targets = Scratch::new();
+        let targets = targets.fill(hashes.iter().zip(entries.clone()).map(|(hash, (bucket, _))| {
+            let target = self.pair(*hash).other(bucket);
+            prefetch(self.candidate(target));
+            target
+        }));
+        for (target, (bucket, entry)) in targets.iter().zip(entries) {
+            // A worn entry is not there; one that would be worn once cleared could not be refilled.
+            if entry.is_full()
+                && entry.is_reusable()
+                && let Some(free) = self.free_entry(*target)
+            {
+                self.move_entry(tally, bucket, entry, free);
+                return Some((bucket, entry));
+            }
+        }
+        self.displace_further(tally, pair)
+    }
+
+    /// As [`Table::displace`], where one move is not enough.
     ///
     /// A breadth-first search finds the shortest way to a free entry; then the entries on the way are
     /// moved from its far end backwards, so that each move goes to a free place.
-    fn displace(&self, tally: &mut Tally, pair: Pair) -> Option<&Entry> {
+    #[cold]
+    fn displace_further(&self, tally: &mut Tally, pair: Pair) -> Option<(u32, &Entry)> {
         let mut steps = [Step::default(); SEARCH_LIMIT];
         steps[0] = Step { bucket: pair.first, parent: ROOT, slot: 0 };
         steps[1] = Step { bucket: pair.second, parent: ROOT, slot: 0 };
@@ -116,8 +386,7 @@ impl<H: KeyHash> Table<H> {
         while at < known {
             let bucket = steps[at].bucket;
             for slot in 0..SLOTS {
-                let entry = &self.bucket(bucket).entries[slot];
-                // A worn entry is not there; one that would be worn once cleared could not be refilled.
+                let entry = &self.candidate(bucket).entries[slot];
                 let State::Full(key, _) = entry.state() else { continue };
                 if !entry.is_reusable() {
                     continue;
@@ -139,28 +408,41 @@ impl<H: KeyHash> Table<H> {
     }
 
     /// Moves the entries on the way that `last` ends, `free` being in its bucket. Returns the entry that
-    /// is free then, in the bucket where the way begins.
+    /// is free then, and the bucket where the way begins.
     fn shift<'t>(
         &'t self,
         tally: &mut Tally,
         steps: &[Step],
         mut last: Step,
         mut free: &'t Entry,
-    ) -> &'t Entry {
+    ) -> (u32, &'t Entry) {
         while last.parent != ROOT {
             let parent = steps[last.parent as usize];
-            let source = &self.bucket(parent.bucket).entries[last.slot as usize];
-            if let State::Full(key, value) = source.state() {
-                // The order of these three is what readers rely on: see the essay in `fdb`.
-                self.fill(free, key, value);
-                self.moves.bump(self.hash.hash(key));
-                source.clear();
-                tally.moves += 1;
-            }
+            let source = &self.candidate(parent.bucket).entries[last.slot as usize];
+            self.move_entry(tally, parent.bucket, source, free);
             free = source;
             last = parent;
         }
-        free
+        (last.bucket, free)
+    }
+
+    /// Moves what is in entry `source` of bucket `from` to its other candidate, in which `free` is.
+    fn move_entry(&self, tally: &mut Tally, from: u32, source: &Entry, free: &Entry) {
+        let State::Full(key, value) = source.state() else { return };
+        let hash = self.hash.hash(key);
+        let first = self.first(hash);
+        let strays = from == first;
+        if strays {
+            self.strays.count(first, hash);
+        }
+        // The order of these three is what readers rely on: see the essay in `fdb`.
+        self.fill(free, key, value);
+        self.moves.bump(hash);
+        source.clear();
+        if !strays {
+            self.strays.uncount(first, hash);
+        }
+        tally.moves += 1;
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     hash::KeyHash,
     key::FdbKey,
     scratch::Scratch,
-    simd::{Compare, Portable, Width},
+    simd::{Compare, Job},
     table::{Pair, Table},
 };
 use crate::sync::{Ordering, fence};
@@ -14,55 +14,43 @@ use crate::sync::{Ordering, fence};
 /// Keys that are looked up together. More would not hide more latency, as a core has fewer line fill buffers.
 pub const MAX_BURST: usize = 64;
 
+/// Tables of more buckets than this are looked up as large ones: from about 4 MB on it takes longer to wait
+/// for a second bucket's line than to find out beforehand whether it is needed.
+const LARGE_FROM: usize = 1 << 16;
+
+/// A burst of lookups.
+struct Burst<'b, H> {
+    table: &'b Table<H>,
+    keys: &'b [FdbKey],
+    values: &'b mut [u32],
+}
+
+impl<H: KeyHash> Job for Burst<'_, H> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<C: Compare>(self) {
+        if self.table.buckets.len() > LARGE_FROM {
+            // SAFETY: the caller's promise.
+            unsafe { self.table.burst::<C, true>(self.keys, self.values) }
+        } else {
+            // SAFETY: as above.
+            unsafe { self.table.burst::<C, false>(self.keys, self.values) }
+        }
+    }
+}
+
 impl<H: KeyHash> Table<H> {
     /// Up to [`MAX_BURST`] keys. `keys` and `values` are of one length.
     #[inline]
     pub(super) fn lookup_burst(&self, keys: &[FdbKey], values: &mut [u32]) {
-        match self.width {
-            Width::Portable => {
-                // SAFETY: the portable way takes no special instructions.
-                unsafe { self.burst::<Portable, true>(keys, values) }
-            }
-            #[cfg(all(target_arch = "x86_64", not(loom)))]
-            Width::Avx2 => {
-                // SAFETY: `Width::detect` has found the instructions.
-                unsafe { self.burst_avx2(keys, values) }
-            }
-            #[cfg(all(target_arch = "x86_64", not(loom)))]
-            Width::Avx512 => {
-                // SAFETY: as above.
-                unsafe { self.burst_avx512(keys, values) }
-            }
-        }
-    }
-
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
-    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
-    fn burst_avx2(&self, keys: &[FdbKey], values: &mut [u32]) {
-        if self.buckets.len() > 16384 {
-            // SAFETY: this function's instructions.
-            unsafe { self.burst::<super::simd::Avx2, true>(keys, values) }
-        } else {
-            // SAFETY: as above.
-            unsafe { self.burst::<super::simd::Avx2, false>(keys, values) }
-        }
-    }
-
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
-    #[target_feature(enable = "avx512f,bmi1,bmi2,lzcnt")]
-    fn burst_avx512(&self, keys: &[FdbKey], values: &mut [u32]) {
-        if self.buckets.len() > 16384 {
-            // SAFETY: this function's instructions.
-            unsafe { self.burst::<super::simd::Avx512, true>(keys, values) }
-        } else {
-            // SAFETY: as above.
-            unsafe { self.burst::<super::simd::Avx512, false>(keys, values) }
-        }
+        self.width.run(Burst { table: self, keys, values });
     }
 
     /// First all hashes, so that the lines of the first buckets are on their way together; then the
-    /// comparisons there; then, for the keys that were not there, the second buckets. Nothing in here
-    /// branches on what a single key's comparison says: in a well filled table that is a coin's toss.
+    /// comparisons there; then, for the keys that were not there and may be strays, the second buckets. In a
+    /// large table the lines of those are asked for with the first ones'. Nothing in here branches on what a
+    /// single key's comparison says: in a well filled table that is a coin's toss.
     ///
     /// # Safety
     /// As [`Compare::hints`].
@@ -73,44 +61,51 @@ impl<H: KeyHash> Table<H> {
             return;
         }
         let (keys, values) = (&keys[..count], &mut values[..count]);
-        let mut space = Scratch::new();
-        let hashes = self.hash.hash_burst(keys, &mut space);
-        let mut space = Scratch::new();
-        let firsts = space.fill(hashes.iter().map(|hash| self.candidate(self.first(*hash))));
+        // Acquire pairs with the release in `Moves::bump`: from here on what was counted so far is seen.
+        let before = self.moves.total.load(Ordering::Acquire);
+        let (mut hashes, mut firsts) = (Scratch::new(), Scratch::new());
+        let hashes = self.hash.hash_burst(keys, &mut hashes);
+        let firsts = firsts.fill(hashes.iter().map(|hash| self.candidate(self.first(*hash))));
         for first in firsts {
             prefetch(*first);
         }
-
-        let mut space = Scratch::new();
-        let seconds = space.fill(hashes.iter().map(|hash| self.candidate(self.pair(*hash).second)));
-
-        // Acquire pairs with the release in `Moves::bump`: from here on what was counted so far is seen.
-        let before = self.moves.total.load(Ordering::Acquire);
-        let mut seen = Seen::default();
+        let mut strays = 0u64;
         if LARGE {
-            for (((key, first), second), value) in keys.iter().zip(firsts).zip(seconds).zip(values.iter_mut())
-            {
-                // SAFETY: our caller's promise.
-                *value = unsafe { seen.glance::<C>(first, key) };
-                // Without a branch: the line that is here already is prefetched for nothing.
-                prefetch(if seen.last_missed() { *second } else { *first });
+            for hash in hashes {
+                self.strays.prefetch(self.first(*hash));
             }
-        } else {
-            for ((key, first), value) in keys.iter().zip(firsts).zip(values.iter_mut()) {
-                // SAFETY: our caller's promise.
-                *value = unsafe { seen.glance::<C>(first, key) };
+            for (hash, first) in hashes.iter().zip(firsts) {
+                let Pair { first: index, second } = self.pair(*hash);
+                let stray = self.strays.possible(index, *hash);
+                strays = strays + strays + u64::from(stray);
+                // Without a branch: the line that is on its way already is asked for again.
+                prefetch(if stray { self.candidate(second) } else { *first });
             }
+            strays <<= 64 - count;
+        }
+
+        let mut seen = Seen::default();
+        for ((key, first), value) in keys.iter().zip(firsts).zip(values.iter_mut()) {
+            // SAFETY: our caller's promise.
+            *value = unsafe { seen.glance::<C>(first, key) };
         }
         let (mut missed, mut doubtful) = (seen.missed(count), seen.doubtful(count));
         if missed != 0 {
             for i in ones(missed) {
-                let (Some(key), Some(second), Some(value)) = (keys.get(i), seconds.get(i), values.get_mut(i))
+                let (Some(key), Some(hash), Some(value)) = (keys.get(i), hashes.get(i), values.get_mut(i))
                 else {
                     continue;
                 };
+                let Pair { first, second } = self.pair(*hash);
+                // This can be predicted: where most keys are there, who misses them is a stray.
+                let stray = if LARGE { strays << i >> 63 != 0 } else { self.strays.possible(first, *hash) };
+                if !stray {
+                    *value = MISS;
+                    continue;
+                }
                 let mut seen = Seen::default();
                 // SAFETY: our caller's promise.
-                let found = unsafe { seen.glance::<C>(second, key) };
+                let found = unsafe { seen.glance::<C>(self.candidate(second), key) };
                 let here = seen.missed(1) == 0;
                 *value = if here { found } else { MISS };
                 missed &= !(u64::from(here) << (63 - i));
@@ -225,12 +220,6 @@ impl Seen {
         value
     }
 
-    /// Whether the last key was not found.
-    #[inline(always)]
-    fn last_missed(&self) -> bool {
-        self.same & !self.absent & 1 == 0
-    }
-
     /// Of `count` keys those that have not been found: the first key's bit is the highest.
     #[inline]
     fn missed(&self, count: usize) -> u64 {
@@ -257,7 +246,7 @@ fn ones(mut set: u64) -> impl Iterator<Item = usize> {
 
 /// Asks for the value's cache line.
 #[inline]
-fn prefetch<T>(what: &T) {
+pub(super) fn prefetch<T>(what: &T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: prefetching is a hint without effect on the program; any address would do.
     unsafe {

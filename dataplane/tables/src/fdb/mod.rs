@@ -6,7 +6,8 @@
 //! (`bucket.rs`), and a keyed hash (`hash.rs`) gives every key two candidate buckets (`table.rs`). A key is
 //! in one of its eight places, or, should the writer find none free and none to be freed by moving others
 //! (`insert.rs`), in an overflow chain (`chain.rs`), which with a keyed hash is all but always empty. So a
-//! hit costs one line, two at worst, both prefetched when keys are looked up in bursts (`lookup.rs`).
+//! hit costs one line, two at worst; looked up in bursts (`lookup.rs`), the lines are on their way together, and
+//! a bucket is compared as a whole (`simd.rs`).
 //!
 //! A table has a fixed size. To grow, to shrink, to take another seed or other contents altogether the writer
 //! builds another aside (`writer.rs`) and swaps it in by [`Published`]. Everything else is done in place.
@@ -46,11 +47,30 @@
 //! may be found in either place: both hold the same value, as the one writer does nothing else meanwhile, and
 //! who has seen a later value in *d* no longer finds *s*.
 //!
-//! Counting per displacement has a price only for those who miss: a hit is a hit. A burst compares the
-//! total once; only if that has changed are its misses, one by one, looked up again under the counter of
-//! their stripe, repeatedly while that changes. Each repetition means that the writer has moved an entry of
-//! this stripe, so somebody always gets on. The order of several displacements on one way (from the
-//! free place backwards) needs no other argument: each is a move into a free place.
+//! A single lookup compares the total; if that has changed and the key was not found it is looked up again under
+//! the counter of its stripe, repeatedly while that changes. Each repetition means that the writer has
+//! moved an entry of this stripe, so somebody always gets on. The order of several displacements on one way
+//! (from the free place backwards) needs no other argument: each is a move into a free place.
+//!
+//! **A burst believes all or nothing.** It reads each word once, in no particular order: the words A of a
+//! bucket's entries (relaxed), and B (acquire) of the first entry whose A is the key's. What it may not
+//! do is to take A of one filling of an entry and B of another for one. Therefore the total also counts,
+//! before the stores of the filling (release), each filling of an entry that held another key before;
+//! and clearing an entry ends with A := 0, which is no key's. The burst
+//!
+//! * reads the total (acquire),
+//! * looks for all its keys,
+//! * fence (acquire), reads the total again, and believes its hits and misses only if both times it was the same.
+//!
+//! Suppose it took A and B of two fillings for one; let F be the later one. The entry had been used before, so F
+//! was counted, and one of the words was read from F's stores or a later one's, which come after (release): by
+//! the fence the second reading of the total has at least F's count. So has the first, being the same. But
+//! then (acquire) what came before F was there to be seen from the beginning: the entry cleared, A zero.
+//! The other word, older than F's, can only have been that: no key's A, or an invalid B. Neither would have
+//! been taken. If only one entry of a bucket has the key's A, its B decides; if B is another key's, another entry may
+//! have the key, and if it is not found at all this key is in doubt. Keys in doubt, or all if the total has
+//! changed, are looked up one by one, as above. At a hundred thousand changes a second that is
+//! one burst in thirty or so.
 //!
 //! **A chained entry stays where it is** until it is removed or the table is rebuilt: `chain.rs`. Unlinked
 //! nodes are freed through [`crate::qsbr`].
@@ -87,6 +107,7 @@
 mod aes;
 mod bucket;
 mod chain;
+mod draft;
 mod entry;
 mod hash;
 mod insert;
@@ -94,6 +115,7 @@ mod key;
 mod lookup;
 mod scratch;
 mod simd;
+mod strays;
 mod table;
 mod writer;
 
@@ -115,6 +137,9 @@ use crate::{
 /// What a lookup returns for a key that is not there; not a value that can be stored.
 pub const MISS: u32 = u32::MAX;
 
+/// Entries in overflow chains that are put up with before the table takes another seed.
+const TOLERATED_OVERFLOW: usize = 8;
+
 /// How to make a forwarding table.
 #[derive(Debug, Clone)]
 pub struct FdbConfig {
@@ -123,6 +148,9 @@ pub struct FdbConfig {
     /// Entries the table holds without growing. It does not shrink below this. If there is no memory for
     /// so many yet, the table starts small.
     pub initial_capacity: usize,
+    /// Width of the vector registers that lookups may use; those that are not there are not. 512, or with 256 or 0
+    /// what narrower machines would do: for tests and measurements.
+    pub vector_bits: u32,
     /// While more than this many bytes wait in the domain for readers to pass a quiescent state, no table
     /// is built aside: bulk replacement is refused, and growth is put off (inserts still find a place).
     pub retired_limit: usize,
@@ -130,7 +158,7 @@ pub struct FdbConfig {
 
 impl Default for FdbConfig {
     fn default() -> Self {
-        Self { seed: None, initial_capacity: 0, retired_limit: 1 << 30 }
+        Self { seed: None, initial_capacity: 0, vector_bits: 512, retired_limit: 1 << 30 }
     }
 }
 

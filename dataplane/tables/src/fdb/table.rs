@@ -2,15 +2,16 @@
 
 use super::{
     MISS,
-    bucket::{Bucket, BucketArray, SLOTS},
+    bucket::{Bucket, SLOTS},
     chain::{Chain, Node},
     entry::State,
     hash::{KeyHash, Seed},
     key::FdbKey,
     simd::Width,
+    strays::Strays,
 };
 use crate::{
-    alloc::{OutOfMemory, try_slice},
+    alloc::{OutOfMemory, ZeroedArray, try_slice},
     sync::{AtomicU64, CachePadded, Ordering},
 };
 
@@ -38,8 +39,9 @@ impl Pair {
 /// A `&Table` is held by its writer and by readers that are online in the writer's domain; by nobody else.
 /// (It is private to `fdb`, where readers get it from `Published::load`.)
 pub(super) struct Table<H> {
-    pub(super) buckets: BucketArray,
+    pub(super) buckets: ZeroedArray<Bucket>,
     pub(super) hash: H,
+    pub(super) strays: Strays,
     /// How readers compare.
     pub(super) width: Width,
     pub(super) chains: Box<[Chain]>,
@@ -87,16 +89,17 @@ fn increment(counter: &AtomicU64) {
 
 impl<H: KeyHash> Table<H> {
     /// An empty table of at least two buckets.
-    pub(super) fn try_new(buckets: usize, seed: &Seed) -> Result<Self, OutOfMemory> {
+    pub(super) fn try_new(buckets: usize, seed: &Seed, width: Width) -> Result<Self, OutOfMemory> {
         let buckets = buckets.max(2);
         if u32::try_from(buckets).is_err() {
             return Err(OutOfMemory::Allocator { bytes: buckets.saturating_mul(size_of::<Bucket>()) });
         }
         Ok(Self {
             chains: try_slice(buckets.div_ceil(BUCKETS_PER_CHAIN), Chain::new)?,
-            buckets: BucketArray::try_new(buckets)?,
+            buckets: ZeroedArray::try_new(buckets)?,
+            strays: Strays::try_new(buckets)?,
             hash: H::new(seed),
-            width: Width::detect(),
+            width,
             overflow: AtomicU64::new(0),
             moves: Moves {
                 total: CachePadded(AtomicU64::new(0)),
@@ -149,6 +152,7 @@ impl<H: KeyHash> Table<H> {
     pub(super) fn bytes(&self, overflow: usize) -> usize {
         size_of::<Self>()
             + self.buckets.len() * size_of::<Bucket>()
+            + self.strays.bytes()
             + self.chains.len() * size_of::<Chain>()
             + overflow * size_of::<Node>()
     }
