@@ -344,7 +344,9 @@ pub fn build(n: usize, fill: Fill, delay: usize) -> (Readers, Writers) {
     let slots = slots.next_power_of_two();
     let (mut weft, fdb) = match fill {
         Fill::Half => weft_with_slots(&domain, slots),
-        Fill::Ninety => Fdb::new(&domain, FdbConfig { initial_capacity: n, ..Default::default() }),
+        Fill::Ninety => {
+            Fdb::new(&domain, FdbConfig { initial_capacity: n, max_load_percent: 90, ..Default::default() })
+        }
     };
     let (mut rte, hash) = RteWriter::new(slots, delay);
     // These two keep an eighth of their places free at least, so that a table for `room` entries has `slots`.

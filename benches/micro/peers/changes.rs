@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use std::sync::Arc;
-use weft_tables::fdb::{Fdb, FdbConfig, FdbKey};
+use weft_tables::fdb::{Fdb, FdbConfig, FdbKey, MAX_BURST};
 use weft_tables::qsbr::Domain;
 
 use crate::Run;
@@ -28,20 +28,37 @@ fn in_and_out(mut table: impl Table, order: &[u32]) -> (f64, f64) {
     (inserts, rate(start))
 }
 
+/// Millions of inserts a second, by weft in bursts as a control plane has them at hand.
+fn in_bursts(order: &[u32]) -> f64 {
+    let (mut writer, _fdb) = Fdb::new(&Domain::new(1), FdbConfig::default());
+    let start = Instant::now();
+    for burst in order.chunks(MAX_BURST) {
+        let mut entries = [(weft_key(0), 0); MAX_BURST];
+        for (entry, &i) in entries.iter_mut().zip(burst) {
+            *entry = (weft_key(i), i);
+        }
+        writer.insert_all(&entries[..burst.len()]).expect("memory");
+    }
+    let rate = order.len() as f64 / start.elapsed().as_secs_f64() / 1e6;
+    assert_eq!(writer.len(), order.len());
+    rate
+}
+
 /// A million keys in, one by one, and out again; and all at once.
 pub fn inserts_and_deletes(run: &mut Run) {
     const INSERTS: &str = "inserts, growing from empty (rte_hash: made for 1M)";
     const DELETES: &str = "deletes, until empty";
+    const BURSTS: &str = "the same, weft in bursts (insert_all)";
     const ROOMY: &str = "inserts, rte_hash made for 2M";
     const BULK: &str = "bulk load (replace_all)";
     let size = "1M";
-    if ![INSERTS, DELETES, ROOMY, BULK].iter().any(|case| run.wants(case, size)) {
+    if ![INSERTS, BURSTS, DELETES, ROOMY, BULK].iter().any(|case| run.wants(case, size)) {
         return;
     }
     run.progress("inserts and deletes");
     let order = shuffled(ENTRIES);
     let entries: Vec<(FdbKey, u32)> = order.iter().map(|&i| (weft_key(i), i)).collect();
-    let (mut inserts, mut deletes, mut roomy) = <([Vec<f64>; 4], [Vec<f64>; 4], [Vec<f64>; 4])>::default();
+    let [mut inserts, mut bursts, mut deletes, mut roomy]: [[Vec<f64>; 4]; 4] = Default::default();
     let mut bulk = Vec::new();
     for _ in 0..if run.quick { 3 } else { run.rounds.min(9) } {
         let measured = [
@@ -54,6 +71,8 @@ pub fn inserts_and_deletes(run: &mut Run) {
             inserts[i].push(insert);
             deletes[i].push(delete);
         }
+        bursts[0].push(in_bursts(&order));
+        bursts[1].push(measured[1].0);
         roomy[0].push(measured[0].0);
         roomy[1].push(in_and_out(RteWriter::new(2 << 20, 0).0, &order).0);
 
@@ -65,6 +84,7 @@ pub fn inserts_and_deletes(run: &mut Run) {
     }
     let row = |case, rounds| Row::new(case, size, "M/s", rounds).with_ratios(rounds, Better::More);
     run.rows.push(row(INSERTS, &inserts).wants_ratio(1.5));
+    run.rows.push(row(BURSTS, &bursts).wants_ratio(1.5));
     run.rows.push(row(ROOMY, &roomy));
     run.rows.push(row(DELETES, &deletes));
     run.rows.push(Row::weft(BULK, size, "s", Spread::of(&bulk)).wants_most(0.15));

@@ -13,48 +13,69 @@ use super::{
 use crate::alloc::{OutOfMemory, try_box};
 
 /// Tables below this many buckets (a million entries, 16 MB) double when they grow, so that little is copied: their
-/// memory is no matter. Larger ones grow by a third, so that one that has just grown is two thirds full.
+/// memory is no matter. Larger ones grow by a quarter, so that one that has just grown is two thirds full.
 const DOUBLING: usize = 1 << 18;
 
-/// Tables below this many buckets are less full, as their load varies more from bucket to bucket.
-pub(super) const SMALL: usize = 1024;
+/// Tables below this many buckets are at most three quarters full, as their load varies more from bucket to
+/// bucket.
+const SMALL: usize = 1024;
+const SMALL_PERCENT: usize = 75;
 
-/// How many entries a table of this many buckets takes before it grows: up to 90%, where a search for a place
-/// is still short.
-pub(super) fn capacity(buckets: usize) -> usize {
-    let slots = buckets * SLOTS;
-    if buckets < SMALL { slots - slots / 4 } else { slots - slots / 10 }
+/// How large a table is to be.
+#[derive(Clone, Copy)]
+pub(super) struct Sizing {
+    /// The load at which a table grows.
+    percent: usize,
 }
 
-/// The next size up.
-pub(super) fn grown(buckets: usize) -> usize {
-    if buckets < DOUBLING { buckets * 2 } else { buckets + buckets / 3 }
-}
+impl Sizing {
+    pub(super) fn new(max_load_percent: u32) -> Self {
+        Self { percent: max_load_percent.clamp(50, 95) as usize }
+    }
 
-/// Buckets in which so many entries fit without growing: the inverse of `capacity`.
-pub(super) fn buckets_for(entries: usize) -> usize {
-    let with_share_free = |share: usize| entries.saturating_add(entries.div_ceil(share)).div_ceil(SLOTS);
-    let small = with_share_free(3).max(2);
-    if small < SMALL { small } else { with_share_free(9).max(SMALL) }
+    /// How many entries a table of this many buckets takes before it grows.
+    pub(super) fn capacity(self, buckets: usize) -> usize {
+        let percent = if buckets < SMALL { self.percent.min(SMALL_PERCENT) } else { self.percent };
+        buckets * SLOTS * percent / 100
+    }
+
+    /// The next size up.
+    pub(super) fn grown(self, buckets: usize) -> usize {
+        if buckets < DOUBLING { buckets * 2 } else { buckets + buckets / 4 }
+    }
+
+    /// Buckets in which so many entries fit without growing: the inverse of `capacity`.
+    pub(super) fn buckets_for(self, entries: usize) -> usize {
+        let at = |percent| entries.saturating_mul(100).div_ceil(percent).div_ceil(SLOTS);
+        let small = at(self.percent.min(SMALL_PERCENT)).max(2);
+        if small < SMALL { small } else { at(self.percent).max(SMALL) }
+    }
 }
 
 pub(super) struct Draft<H> {
     pub(super) table: Box<Table<H>>,
     pub(super) tally: Tally,
     pub(super) seed: Seed,
+    sizing: Sizing,
 }
 
 impl<H: KeyHash> Draft<H> {
-    pub(super) fn new(buckets: usize, seed: Seed, width: Width) -> Result<Self, OutOfMemory> {
-        Ok(Self { table: try_box(Table::try_new(buckets, &seed, width)?)?, tally: Tally::default(), seed })
+    pub(super) fn new(buckets: usize, seed: Seed, width: Width, sizing: Sizing) -> Result<Self, OutOfMemory> {
+        let table = try_box(Table::try_new(buckets, &seed, width)?)?;
+        Ok(Self { table, tally: Tally::default(), seed, sizing })
     }
 
     /// A copy of a table with another size or seed.
     ///
     /// With the same seed that goes through the new table nearly in order, since a bucket's index grows with the
     /// hash: entries that were in their first bucket have neighbours in the old table for neighbours in the new.
-    pub(super) fn copy(from: &Table<H>, buckets: usize, seed: Seed) -> Result<Self, OutOfMemory> {
-        let mut draft = Self::new(buckets, seed, from.width)?;
+    pub(super) fn copy(
+        from: &Table<H>,
+        buckets: usize,
+        seed: Seed,
+        sizing: Sizing,
+    ) -> Result<Self, OutOfMemory> {
+        let mut draft = Self::new(buckets, seed, from.width, sizing)?;
         let mut batch = Batch::default();
         for bucket in from.buckets.iter() {
             if batch.len + SLOTS > batch.keys.len() {
@@ -86,10 +107,11 @@ impl<H: KeyHash> Draft<H> {
         least_buckets: usize,
         seed: Seed,
         width: Width,
+        sizing: Sizing,
     ) -> Result<(Self, u64), OutOfMemory> {
         // The hint is a stranger's word: no more memory in advance than for the largest table we expect.
         let expected = entries.size_hint().0.min(1 << 24);
-        let mut draft = Self::new(buckets_for(expected).max(least_buckets), seed, width)?;
+        let mut draft = Self::new(sizing.buckets_for(expected).max(least_buckets), seed, width, sizing)?;
         let mut anomalies = 0;
         let mut reseed_at = TOLERATED_OVERFLOW;
         let mut entries = entries.fuse();
@@ -102,7 +124,7 @@ impl<H: KeyHash> Draft<H> {
             draft.put(&mut batch)?;
             if draft.tally.overflow > reseed_at {
                 anomalies += 1;
-                draft = Self::copy(&draft.table, draft.table.buckets.len(), Seed::random())?;
+                draft = Self::copy(&draft.table, draft.table.buckets.len(), Seed::random(), sizing)?;
                 reseed_at = draft.tally.overflow * 2 + TOLERATED_OVERFLOW;
             }
         }
@@ -121,11 +143,11 @@ impl<H: KeyHash> Draft<H> {
         loop {
             let buckets = self.table.buckets.len();
             let (keys, values) = (&batch.keys[done..batch.len], &batch.values[done..]);
-            self.table.put_all(&mut self.tally, keys, values, capacity(buckets), &mut done)?;
+            self.table.put_all(&mut self.tally, keys, values, self.sizing.capacity(buckets), &mut done)?;
             if done == batch.len {
                 break;
             }
-            *self = Self::copy(&self.table, grown(buckets), self.seed)?;
+            *self = Self::copy(&self.table, self.sizing.grown(buckets), self.seed, self.sizing)?;
         }
         batch.len = 0;
         Ok(())

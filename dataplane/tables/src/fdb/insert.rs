@@ -1,12 +1,12 @@
 //! The writer's side of one table: finding a place for an entry, displacing others on the way.
 
 use super::{
-    bucket::SLOTS,
+    bucket::{Bucket, SLOTS},
     chain::Node,
     entry::{Entry, State},
     hash::KeyHash,
     key::FdbKey,
-    lookup::prefetch,
+    lookup::{prefetch, prefetch_far},
     scratch::Scratch,
     simd::{Compare, Job, Scan},
     table::{Pair, Table},
@@ -129,7 +129,8 @@ impl<H: KeyHash> Job for PutAll<'_, H> {
     #[inline(always)]
     unsafe fn run<C: Compare>(self) -> Self::Output {
         let mut hashes = Scratch::new();
-        let hashes = self.table.hashes(self.keys, &mut hashes);
+        // SAFETY: the caller's promise.
+        let hashes = unsafe { self.table.hashes::<C>(self.keys, &mut hashes) };
         for ((key, hash), value) in self.keys.iter().zip(hashes).zip(self.values) {
             // SAFETY: the caller's promise.
             if let Put::Full =
@@ -157,7 +158,8 @@ impl<H: KeyHash> Job for AddAll<'_, H> {
     #[inline(always)]
     unsafe fn run<C: Compare>(self) -> Self::Output {
         let mut hashes = Scratch::new();
-        let hashes = self.table.hashes(self.keys, &mut hashes);
+        // SAFETY: the caller's promise.
+        let hashes = unsafe { self.table.hashes::<C>(self.keys, &mut hashes) };
         for ((key, hash), value) in self.keys.iter().zip(hashes).zip(self.values) {
             // SAFETY: the caller's promise.
             let scan = unsafe { C::scan(self.table.candidate(self.table.first(*hash)), key) };
@@ -210,14 +212,38 @@ impl<H: KeyHash> Table<H> {
         self.width.run(AddAll { table: self, tally, keys, values })
     }
 
-    /// The hashes of a burst's keys, whose first buckets are on their way to the cache after this.
+    /// The hashes of a burst's keys, which are about to be added. After this the buckets that are needed are on
+    /// their way to the cache: the first ones, and of the second ones those whose first is full.
+    ///
+    /// # Safety
+    /// As [`Compare::hints`].
     #[inline(always)]
-    fn hashes<'h>(&self, keys: &[FdbKey], space: &'h mut Scratch<u64>) -> &'h [u64] {
+    unsafe fn hashes<'h, C: Compare>(&self, keys: &[FdbKey], space: &'h mut Scratch<u64>) -> &'h [u64] {
         let hashes = self.hash.hash_burst(keys, space);
+        if self.is_large() {
+            // SAFETY: the caller's promise.
+            unsafe { self.fetch::<C>(keys, hashes, prefetch_far) };
+        } else {
+            // SAFETY: as above.
+            unsafe { self.fetch::<C>(keys, hashes, prefetch) };
+        }
+        hashes
+    }
+
+    /// # Safety
+    /// As [`Compare::hints`].
+    #[inline(always)]
+    unsafe fn fetch<C: Compare>(&self, keys: &[FdbKey], hashes: &[u64], prefetch: impl Fn(&Bucket)) {
         for hash in hashes {
             prefetch(self.candidate(self.first(*hash)));
         }
-        hashes
+        for (key, hash) in keys.iter().zip(hashes) {
+            let pair = self.pair(*hash);
+            // SAFETY: the caller's promise.
+            let scan = unsafe { C::scan(self.candidate(pair.first), key) };
+            // Without a branch, as which one is full can't be predicted.
+            prefetch(self.candidate(if scan.empty == 0 { pair.second } else { pair.first }));
+        }
     }
 
     /// # Safety

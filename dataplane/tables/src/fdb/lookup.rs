@@ -30,7 +30,7 @@ impl<H: KeyHash> Job for Burst<'_, H> {
 
     #[inline(always)]
     unsafe fn run<C: Compare>(self) {
-        if self.table.buckets.len() > LARGE_FROM {
+        if self.table.is_large() {
             // SAFETY: the caller's promise.
             unsafe { self.table.burst::<C, true>(self.keys, self.values) }
         } else {
@@ -41,6 +41,12 @@ impl<H: KeyHash> Job for Burst<'_, H> {
 }
 
 impl<H: KeyHash> Table<H> {
+    /// Whether most of what is looked up is not in the caches.
+    #[inline]
+    pub(super) fn is_large(&self) -> bool {
+        self.buckets.len() > LARGE_FROM
+    }
+
     /// Up to [`MAX_BURST`] keys. `keys` and `values` are of one length.
     #[inline]
     pub(super) fn lookup_burst(&self, keys: &[FdbKey], values: &mut [u32]) {
@@ -66,22 +72,25 @@ impl<H: KeyHash> Table<H> {
         let (mut hashes, mut firsts) = (Scratch::new(), Scratch::new());
         let hashes = self.hash.hash_burst(keys, &mut hashes);
         let firsts = firsts.fill(hashes.iter().map(|hash| self.candidate(self.first(*hash))));
-        for first in firsts {
-            prefetch(*first);
-        }
         let mut strays = 0u64;
         if LARGE {
-            for hash in hashes {
+            // The counts first: they are near, and needed soon; later they would queue behind the buckets' lines.
+            for (hash, first) in hashes.iter().zip(firsts) {
                 self.strays.prefetch(self.first(*hash));
+                prefetch_far(*first);
             }
             for (hash, first) in hashes.iter().zip(firsts) {
                 let Pair { first: index, second } = self.pair(*hash);
                 let stray = self.strays.possible(index, *hash);
                 strays = strays + strays + u64::from(stray);
                 // Without a branch: the line that is on its way already is asked for again.
-                prefetch(if stray { self.candidate(second) } else { *first });
+                prefetch_far(if stray { self.candidate(second) } else { *first });
             }
             strays <<= 64 - count;
+        } else {
+            for first in firsts {
+                prefetch(*first);
+            }
         }
 
         let mut seen = Seen::default();
@@ -252,6 +261,20 @@ pub(super) fn prefetch<T>(what: &T) {
     unsafe {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(what).cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = what;
+}
+
+/// Asks for the value's cache line, likely far away, into the second-level cache, which can wait for more lines
+/// at a time than the first: in tables of 256 MB, 32 lines took an eighth less that way.
+#[inline]
+pub(super) fn prefetch_far<T>(what: &T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: as above.
+    unsafe {
+        use core::arch::x86_64::{_MM_HINT_T2, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T2>(std::ptr::from_ref(what).cast());
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = what;

@@ -148,6 +148,9 @@ pub struct FdbConfig {
     /// Entries the table holds without growing. It does not shrink below this. If there is no memory for
     /// so many yet, the table starts small.
     pub initial_capacity: usize,
+    /// The load at which the table grows, in percent of its places: 50 to 95. Above some 85, changes take longer
+    /// and longer; below, it takes more memory. Tables of fewer than 4,096 places grow at 75 at the latest.
+    pub max_load_percent: u32,
     /// Width of the vector registers that lookups may use; those that are not there are not. 512, or with 256 or 0
     /// what narrower machines would do: for tests and measurements.
     pub vector_bits: u32,
@@ -158,7 +161,13 @@ pub struct FdbConfig {
 
 impl Default for FdbConfig {
     fn default() -> Self {
-        Self { seed: None, initial_capacity: 0, vector_bits: 512, retired_limit: 1 << 30 }
+        Self {
+            seed: None,
+            initial_capacity: 0,
+            max_load_percent: 83,
+            vector_bits: 512,
+            retired_limit: 1 << 30,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Fdb, FdbConfig, FdbStats, MAX_BURST, MISS, TOLERATED_OVERFLOW,
-    draft::{Draft, buckets_for, capacity, grown},
+    draft::{Draft, Sizing},
     entry::{Entry, State},
     hash::{KeyHash, KeyedHash, Seed},
     insert::{Found, Put, Tally},
@@ -20,6 +20,7 @@ pub struct FdbWriter<H: KeyHash = KeyedHash> {
     fdb: Arc<Fdb<H>>,
     tally: Tally,
     seed: Seed,
+    sizing: Sizing,
     /// The table does not shrink below this many buckets.
     least_buckets: usize,
     retired_limit: usize,
@@ -38,12 +39,14 @@ pub struct FdbWriter<H: KeyHash = KeyedHash> {
 
 impl<H: KeyHash> FdbWriter<H> {
     pub(super) fn new(fdb: Arc<Fdb<H>>, seed: Seed, config: &FdbConfig) -> Self {
+        let sizing = Sizing::new(config.max_load_percent);
         let mut writer = Self {
             fdb,
             room: 0,
             tally: Tally::default(),
             seed,
-            least_buckets: buckets_for(config.initial_capacity),
+            sizing,
+            least_buckets: sizing.buckets_for(config.initial_capacity),
             retired_limit: config.retired_limit,
             retry_at: 0,
             reseed_at: TOLERATED_OVERFLOW,
@@ -58,9 +61,9 @@ impl<H: KeyHash> FdbWriter<H> {
     }
 
     pub(super) fn first_table(seed: &Seed, config: &FdbConfig) -> Box<Table<H>> {
-        let buckets = buckets_for(config.initial_capacity);
-        let width = Width::up_to(config.vector_bits);
-        let draft = Draft::new(buckets, *seed, width).or_else(|_| Draft::new(buckets_for(0), *seed, width));
+        let (sizing, width) = (Sizing::new(config.max_load_percent), Width::up_to(config.vector_bits));
+        let of = |entries| Draft::new(sizing.buckets_for(entries), *seed, width, sizing);
+        let draft = of(config.initial_capacity).or_else(|_| of(0));
         draft.expect("no memory for an empty table of two buckets").table
     }
 
@@ -185,7 +188,7 @@ impl<H: KeyHash> FdbWriter<H> {
     ) -> Result<(), OutOfMemory> {
         self.check_backlog()?;
         let (draft, anomalies) =
-            Draft::load(entries.into_iter(), self.least_buckets, self.seed, self.table().width)?;
+            Draft::load(entries.into_iter(), self.least_buckets, self.seed, self.table().width, self.sizing)?;
         self.anomalies += anomalies;
         self.replaced += 1;
         self.publish(draft);
@@ -270,7 +273,7 @@ impl<H: KeyHash> FdbWriter<H> {
 
     /// Decides how many entries the table takes before something is to be done about its room.
     fn plan(&mut self) {
-        let full = capacity(self.table().buckets.len());
+        let full = self.sizing.capacity(self.table().buckets.len());
         self.room = self.retry_at.max(if self.is_worn() { 0 } else { full });
     }
 
@@ -278,8 +281,8 @@ impl<H: KeyHash> FdbWriter<H> {
     #[cold]
     fn make_room(&mut self) {
         let buckets = self.table().buckets.len();
-        let full = self.tally.len >= capacity(buckets);
-        if self.rebuild(if full { grown(buckets) } else { buckets }, self.seed) {
+        let full = self.tally.len >= self.sizing.capacity(buckets);
+        if self.rebuild(if full { self.sizing.grown(buckets) } else { buckets }, self.seed) {
             self.grown += u64::from(full);
         }
     }
@@ -290,7 +293,7 @@ impl<H: KeyHash> FdbWriter<H> {
             return;
         }
         // To a third full: far from growing again and from shrinking further.
-        let size = buckets_for(self.tally.len * 2).max(self.least_buckets);
+        let size = self.sizing.buckets_for(self.tally.len * 2).max(self.least_buckets);
         if size < buckets && self.tally.len <= self.shrink_below() && self.rebuild(size, self.seed) {
             self.shrunk += 1;
         }
@@ -326,7 +329,7 @@ impl<H: KeyHash> FdbWriter<H> {
     /// Publishes a copy of the table with another size or seed. If there is no memory for it the table
     /// stays, and some time passes before the next attempt.
     fn rebuild(&mut self, buckets: usize, seed: Seed) -> bool {
-        let draft = self.check_backlog().and_then(|()| Draft::copy(self.table(), buckets, seed));
+        let draft = self.check_backlog().and_then(|()| Draft::copy(self.table(), buckets, seed, self.sizing));
         match draft {
             Ok(draft) => {
                 self.publish(draft);
@@ -382,7 +385,8 @@ mod tests {
 
     fn new(initial_capacity: usize) -> FdbWriter {
         let seed = Some(Seed::fixed(1));
-        Fdb::new(&Domain::new(1), FdbConfig { seed, initial_capacity, ..FdbConfig::default() }).0
+        let config = FdbConfig { seed, initial_capacity, max_load_percent: 90, ..FdbConfig::default() };
+        Fdb::new(&Domain::new(1), config).0
     }
 
     #[test]
@@ -423,7 +427,7 @@ mod tests {
 
     #[test]
     fn memory_stays_below_25_bytes_an_entry_once_large() {
-        let mut writer = new(0);
+        let mut writer = Fdb::new(&Domain::new(1), FdbConfig::default()).0;
         let (mut worst, mut at_a_million): (f64, f64) = (0.0, 0.0);
         for i in 0..1_600_000u64 {
             writer.insert(key(i), 1).unwrap();
