@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering, fence},
+    atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering, fence},
 };
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Mutex, MutexGuard,
-    atomic::{AtomicPtr, AtomicU8, AtomicU64, Ordering, fence},
+    atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU64, Ordering, fence},
 };
 
 /// Takes a lock of the control side. A panic under it leaves nothing half done (every critical section

@@ -76,6 +76,33 @@ fn a_table_whose_seed_is_known_takes_another() {
     assert_eq!(fdb.lookup(&reader, FdbKey::new(77, 0)), MISS);
 }
 
+/// Buckets are compared whole, so that a key's word A is compared with words B, too. A tenant that picks its MAC so
+/// that it looks like the B of another's entry must not be sent where that entry leads.
+#[test]
+fn a_mac_that_looks_like_an_entrys_other_word_finds_nothing() {
+    let domain = Domain::new(1);
+    let mut reader = domain.register("test").unwrap();
+    reader.online();
+    for vector_bits in [0, 256, 512] {
+        // A table of two buckets: whatever is looked up is compared with all that is there.
+        let (mut writer, fdb) = Fdb::new(&domain, FdbConfig { vector_bits, ..FdbConfig::default() });
+        let victim = FdbKey::new(2, 0x0200_0000_0001);
+        for fills in 1..=8 {
+            let value = 0x0123_4567;
+            writer.insert(victim, value).unwrap();
+            // Every way in which network, value, version and flags might lie in a word, moved by up to 8 bits.
+            for (shift, low) in (0..8).flat_map(|shift| (0..1 << 10).map(move |low| (shift, low))) {
+                let word = u64::from(value) << (20 + shift) | low;
+                let forged = FdbKey::new((word >> 1) as u32 & 0x7fff, word >> 16);
+                let mut values = [0; 2];
+                fdb.lookup_burst(&reader, &[forged, victim], &mut values);
+                assert_eq!(values, [MISS, value], "{word:#x} after {fills} fills, {vector_bits} bits");
+            }
+            writer.remove(victim);
+        }
+    }
+}
+
 /// Where no seed can help, the table does not go on reseeding: it doubles its patience each time.
 #[test]
 fn reseeding_ends_where_it_does_not_help() {

@@ -10,7 +10,7 @@
 
 use std::{ptr, ptr::NonNull};
 
-use super::key::FdbKey;
+use super::{key::FdbKey, stamps::Stamp};
 use crate::{
     alloc::{OutOfMemory, try_box},
     sync::{AtomicPtr, AtomicU64, Ordering},
@@ -20,6 +20,8 @@ pub(super) struct Node {
     pub(super) key: FdbKey,
     /// Written by the writer, read by everyone; 32 bits of it are used.
     value: AtomicU64,
+    /// When it was last used, if that is kept.
+    pub(super) stamp: Stamp,
     /// Written by the writer, read by everyone. Null at the end.
     next: AtomicPtr<Node>,
 }
@@ -65,9 +67,14 @@ impl Chain {
     }
 
     /// Writer: adds an entry at the front.
-    pub(super) fn push(&self, key: FdbKey, value: u32) -> Result<(), OutOfMemory> {
+    pub(super) fn push(&self, key: FdbKey, value: u32, interval: u16) -> Result<(), OutOfMemory> {
         let next = self.0.load(Ordering::Relaxed);
-        let node = try_box(Node { key, value: AtomicU64::new(value.into()), next: AtomicPtr::new(next) })?;
+        let node = try_box(Node {
+            key,
+            value: AtomicU64::new(value.into()),
+            stamp: Stamp::new(interval),
+            next: AtomicPtr::new(next),
+        })?;
         // Release pairs with the acquire load in `iter`.
         self.0.store(Box::into_raw(node), Ordering::Release);
         Ok(())

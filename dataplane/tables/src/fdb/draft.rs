@@ -1,13 +1,13 @@
 //! A table that is not published yet: built aside, to grow, to shrink, to take another seed or other contents.
 
 use super::{
-    MAX_BURST, MISS, TOLERATED_OVERFLOW,
+    FdbConfig, MAX_BURST, MISS, TOLERATED_OVERFLOW,
     bucket::SLOTS,
-    entry::State,
     hash::{KeyHash, Seed},
     insert::Tally,
     key::FdbKey,
     simd::Width,
+    stamps::Stamp,
     table::Table,
 };
 use crate::alloc::{OutOfMemory, try_box};
@@ -52,17 +52,43 @@ impl Sizing {
     }
 }
 
+/// What tables of one writer have in common, but for the seed.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) seed: Seed,
+    pub(super) width: Width,
+    pub(super) sizing: Sizing,
+    /// Whether stamps are kept.
+    pub(super) aging: bool,
+}
+
+impl Shape {
+    pub(super) fn new(config: &FdbConfig) -> Self {
+        Self {
+            seed: config.seed.unwrap_or_else(Seed::random),
+            width: Width::up_to(config.vector_bits),
+            sizing: Sizing::new(config.max_load_percent),
+            aging: config.aging,
+        }
+    }
+
+    /// The same with another seed, which nobody has had a chance to learn about.
+    pub(super) fn reseeded(self) -> Self {
+        Self { seed: Seed::random(), ..self }
+    }
+}
+
 pub(super) struct Draft<H> {
     pub(super) table: Box<Table<H>>,
     pub(super) tally: Tally,
-    pub(super) seed: Seed,
-    sizing: Sizing,
+    pub(super) shape: Shape,
 }
 
 impl<H: KeyHash> Draft<H> {
-    pub(super) fn new(buckets: usize, seed: Seed, width: Width, sizing: Sizing) -> Result<Self, OutOfMemory> {
-        let table = try_box(Table::try_new(buckets, &seed, width)?)?;
-        Ok(Self { table, tally: Tally::default(), seed, sizing })
+    /// An empty table, for entries of this interval.
+    pub(super) fn new(buckets: usize, shape: Shape, interval: u16) -> Result<Self, OutOfMemory> {
+        let table = try_box(Table::try_new(buckets, &shape)?)?;
+        Ok(Self { table, tally: Tally { interval, ..Tally::default() }, shape })
     }
 
     /// A copy of a table with another size or seed.
@@ -72,26 +98,26 @@ impl<H: KeyHash> Draft<H> {
     pub(super) fn copy(
         from: &Table<H>,
         buckets: usize,
-        seed: Seed,
-        sizing: Sizing,
+        shape: Shape,
+        interval: u16,
     ) -> Result<Self, OutOfMemory> {
-        let mut draft = Self::new(buckets, seed, from.width, sizing)?;
+        let mut draft = Self::new(buckets, shape, interval)?;
         let mut batch = Batch::default();
         for bucket in from.buckets.iter() {
-            if batch.len + SLOTS > batch.keys.len() {
+            if batch.len + SLOTS > MAX_BURST {
                 draft.add(&mut batch)?;
             }
             for entry in &bucket.entries {
                 // Written whether there is something or not, since that can't be predicted.
                 let (key, value) = entry.contents();
-                batch.keys[batch.len] = key;
-                batch.values[batch.len] = value;
-                batch.len += usize::from(matches!(entry.state(), State::Full(..)));
+                batch.put(key, value, from.stamp(entry).map_or(0, Stamp::get));
+                batch.len += usize::from(entry.is_full());
             }
         }
         draft.add(&mut batch)?;
         for node in from.chains.iter().flat_map(|chain| chain.iter()) {
-            batch.push(node.key, node.value());
+            batch.put(node.key, node.value(), node.stamp.get());
+            batch.len = 1;
             draft.add(&mut batch)?;
         }
         Ok(draft)
@@ -105,13 +131,12 @@ impl<H: KeyHash> Draft<H> {
     pub(super) fn load(
         entries: impl Iterator<Item = (FdbKey, u32)>,
         least_buckets: usize,
-        seed: Seed,
-        width: Width,
-        sizing: Sizing,
+        shape: Shape,
+        interval: u16,
     ) -> Result<(Self, u64), OutOfMemory> {
         // The hint is a stranger's word: no more memory in advance than for the largest table we expect.
-        let expected = entries.size_hint().0.min(1 << 24);
-        let mut draft = Self::new(sizing.buckets_for(expected).max(least_buckets), seed, width, sizing)?;
+        let expected = shape.sizing.buckets_for(entries.size_hint().0.min(1 << 24));
+        let mut draft = Self::new(expected.max(least_buckets), shape, interval)?;
         let mut anomalies = 0;
         let mut reseed_at = TOLERATED_OVERFLOW;
         let mut entries = entries.fuse();
@@ -124,15 +149,19 @@ impl<H: KeyHash> Draft<H> {
             draft.put(&mut batch)?;
             if draft.tally.overflow > reseed_at {
                 anomalies += 1;
-                draft = Self::copy(&draft.table, draft.table.buckets.len(), Seed::random(), sizing)?;
+                draft = draft.rebuilt(draft.table.buckets.len(), draft.shape.reseeded())?;
                 reseed_at = draft.tally.overflow * 2 + TOLERATED_OVERFLOW;
             }
         }
     }
 
+    fn rebuilt(&self, buckets: usize, shape: Shape) -> Result<Self, OutOfMemory> {
+        Self::copy(&self.table, buckets, shape, self.tally.interval)
+    }
+
     /// Adds keys that are not there.
     fn add(&mut self, batch: &mut Batch) -> Result<(), OutOfMemory> {
-        self.table.add_all(&mut self.tally, &batch.keys[..batch.len], &batch.values)?;
+        self.table.add_all(&mut self.tally, &batch.keys[..batch.len], &batch.values, &batch.stamps)?;
         batch.len = 0;
         Ok(())
     }
@@ -143,11 +172,17 @@ impl<H: KeyHash> Draft<H> {
         loop {
             let buckets = self.table.buckets.len();
             let (keys, values) = (&batch.keys[done..batch.len], &batch.values[done..]);
-            self.table.put_all(&mut self.tally, keys, values, self.sizing.capacity(buckets), &mut done)?;
+            self.table.put_all(
+                &mut self.tally,
+                keys,
+                values,
+                self.shape.sizing.capacity(buckets),
+                &mut done,
+            )?;
             if done == batch.len {
                 break;
             }
-            *self = Self::copy(&self.table, self.sizing.grown(buckets), self.seed, self.sizing)?;
+            *self = self.rebuilt(self.shape.sizing.grown(buckets), self.shape)?;
         }
         batch.len = 0;
         Ok(())
@@ -159,25 +194,28 @@ struct Batch {
     len: usize,
     keys: [FdbKey; MAX_BURST],
     values: [u32; MAX_BURST],
+    stamps: [u16; MAX_BURST],
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { len: 0, keys: [FdbKey::new(0, 0); MAX_BURST], values: [0; MAX_BURST] }
+        Self { len: 0, keys: [FdbKey::new(0, 0); MAX_BURST], values: [0; MAX_BURST], stamps: [0; MAX_BURST] }
     }
 }
 
 impl Batch {
-    fn push(&mut self, key: FdbKey, value: u32) {
+    /// Writes an entry behind the last one; it is there once `len` counts it.
+    fn put(&mut self, key: FdbKey, value: u32, stamp: u16) {
         self.keys[self.len] = key;
         self.values[self.len] = value;
-        self.len += 1;
+        self.stamps[self.len] = stamp;
     }
 
     fn fill(&mut self, entries: &mut impl Iterator<Item = (FdbKey, u32)>) {
         for (key, value) in entries.take(MAX_BURST - self.len) {
             assert_ne!(value, MISS, "the value that says there is none");
-            self.push(key, value);
+            self.put(key, value, 0);
+            self.len += 1;
         }
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! word A   63 MAC (48 bits) 16 | 15 network id, low 15 bits 1 | 1 0
-//! word B   63 network id, high 9 bits 55 | 54 value (32) 23 | 22 version (22) 1 | valid 0
+//! word B   63 network id, high 9 bits 55 | 54 value (32) 23 | 22 version (21) 2 | valid 1 | 0 0
 //! ```
 //!
-//! The lowest bit of A is set in every key: an A of zero, as in an empty entry, is no key's.
+//! The lowest bit of A is set in every key: an A of zero, as in an empty entry, is no key's. That of B never is: no
+//! B is taken for a key's A, where all words of a bucket are compared with that.
 //!
 //! The writer changes an entry in one of three ways, each ending in (or being) one store of B:
 //!
@@ -21,17 +22,17 @@
 //!   with this load (acquire) would make the clear of B before it visible, and the second B would be invalid or
 //!   of a later version.
 //!
-//! A version must therefore never come back under a reader's eyes. It does not: an entry whose 22 bits
+//! A version must therefore never come back under a reader's eyes. It does not: an entry whose 21 bits
 //! are used up is *worn*. It is not filled any more until the table is rebuilt, which makes fresh ones.
-//! That takes four million fills of one and the same entry, so the loss is nothing.
+//! That takes two million fills of one and the same entry, so the loss is nothing.
 //!
 //! Bursts of lookups do without the second reading of B: see "A burst" in the parent module.
 
 use super::key::FdbKey;
 use crate::sync::{AtomicU64, Ordering};
 
-pub(super) const VALID: u64 = 1;
-const VERSION_SHIFT: u32 = 1;
+pub(super) const VALID: u64 = 2;
+const VERSION_SHIFT: u32 = 2;
 const VALUE_SHIFT: u32 = 23;
 pub(super) const NETWORK_HIGH_SHIFT: u32 = 55;
 /// The bits of B that are part of the key, and the valid bit.

@@ -9,6 +9,7 @@ use super::{
     lookup::{prefetch, prefetch_far},
     scratch::Scratch,
     simd::{Compare, Job, Scan},
+    stamps::Stamp,
     table::{Pair, Table},
 };
 use crate::{alloc::OutOfMemory, sync::Ordering};
@@ -28,6 +29,8 @@ pub(super) struct Tally {
     pub(super) worn: usize,
     /// Displacements.
     pub(super) moves: u64,
+    /// The interval that new entries are stamped with.
+    pub(super) interval: u16,
 }
 
 /// A bucket that the search has reached by displacing entry `slot` of the bucket of step `parent`.
@@ -133,9 +136,8 @@ impl<H: KeyHash> Job for PutAll<'_, H> {
         let hashes = unsafe { self.table.hashes::<C>(self.keys, &mut hashes) };
         for ((key, hash), value) in self.keys.iter().zip(hashes).zip(self.values) {
             // SAFETY: the caller's promise.
-            if let Put::Full =
-                unsafe { self.table.put_hashed::<C>(self.tally, key, *hash, *value, self.room)? }
-            {
+            let put = unsafe { self.table.put_hashed::<C>(self.tally, key, *hash, *value, self.room) };
+            if let Put::Full = put? {
                 break;
             }
             *self.done += 1;
@@ -150,6 +152,7 @@ struct AddAll<'t, H> {
     tally: &'t mut Tally,
     keys: &'t [FdbKey],
     values: &'t [u32],
+    stamps: &'t [u16],
 }
 
 impl<H: KeyHash> Job for AddAll<'_, H> {
@@ -160,10 +163,11 @@ impl<H: KeyHash> Job for AddAll<'_, H> {
         let mut hashes = Scratch::new();
         // SAFETY: the caller's promise.
         let hashes = unsafe { self.table.hashes::<C>(self.keys, &mut hashes) };
-        for ((key, hash), value) in self.keys.iter().zip(hashes).zip(self.values) {
+        let stamped = self.values.iter().zip(self.stamps);
+        for ((key, hash), (value, stamp)) in self.keys.iter().zip(hashes).zip(stamped) {
             // SAFETY: the caller's promise.
             let scan = unsafe { C::scan(self.table.candidate(self.table.first(*hash)), key) };
-            self.table.place(self.tally, key, *hash, *value, scan)?;
+            self.table.place(self.tally, key, *hash, *value, *stamp, scan)?;
         }
         Ok(())
     }
@@ -174,6 +178,14 @@ impl<H: KeyHash> Table<H> {
     #[inline]
     pub(super) fn find(&self, key: FdbKey) -> (u64, Option<Found<'_>>) {
         self.width.run(Find { table: self, key })
+    }
+
+    /// When what was found was last used, if that is kept.
+    pub(super) fn stamp_of<'t>(&'t self, found: &Found<'t>) -> Option<&'t Stamp> {
+        match found {
+            Found::First(entry) | Found::Second(entry) => self.stamp(entry),
+            Found::Chained(node) => Some(&node.stamp),
+        }
     }
 
     /// Gives a key that is present a new value, or adds it if there is still `room`. On failure nothing has
@@ -208,8 +220,9 @@ impl<H: KeyHash> Table<H> {
         tally: &mut Tally,
         keys: &[FdbKey],
         values: &[u32],
+        stamps: &[u16],
     ) -> Result<(), OutOfMemory> {
-        self.width.run(AddAll { table: self, tally, keys, values })
+        self.width.run(AddAll { table: self, tally, keys, values, stamps })
     }
 
     /// The hashes of a burst's keys, which are about to be added. After this the buckets that are needed are on
@@ -296,12 +309,15 @@ impl<H: KeyHash> Table<H> {
         let scan = unsafe { C::scan(self.candidate(self.first(hash)), key) };
         // SAFETY: as above.
         if let Some(found) = unsafe { self.find_beyond::<C>(key, hash, scan) } {
+            if let Some(stamp) = self.stamp_of(&found) {
+                stamp.set(tally.interval);
+            }
             return Ok(Put::Updated(found.update(value)));
         }
         if tally.len >= room {
             return Ok(Put::Full);
         }
-        self.place(tally, key, hash, value, scan)?;
+        self.place(tally, key, hash, value, tally.interval, scan)?;
         Ok(Put::Added)
     }
 
@@ -313,11 +329,12 @@ impl<H: KeyHash> Table<H> {
         key: &FdbKey,
         hash: u64,
         value: u32,
+        stamp: u16,
         scan: Scan,
     ) -> Result<(), OutOfMemory> {
         match self.candidate(self.first(hash)).fillable(scan.empty) {
-            Some(entry) => self.fill(entry, *key, value),
-            None => self.place_elsewhere(tally, *key, hash, value)?,
+            Some(entry) => self.fill(entry, *key, value, stamp),
+            None => self.place_elsewhere(tally, *key, hash, value, stamp)?,
         }
         tally.len += 1;
         Ok(())
@@ -330,24 +347,25 @@ impl<H: KeyHash> Table<H> {
         key: FdbKey,
         hash: u64,
         value: u32,
+        stamp: u16,
     ) -> Result<(), OutOfMemory> {
         let pair = self.pair(hash);
         if let Some(entry) = self.free_entry(pair.second) {
             self.strays.count(pair.first, hash);
-            self.fill(entry, key, value);
+            self.fill(entry, key, value, stamp);
             return Ok(());
         }
         if let Some((bucket, entry)) = self.displace(tally, pair) {
             if bucket != pair.first {
                 self.strays.count(pair.first, hash);
             }
-            self.fill(entry, key, value);
+            self.fill(entry, key, value, stamp);
             return Ok(());
         }
         // Counted before it is linked: see `look`.
         let counted = self.overflow.load(Ordering::Relaxed);
         self.overflow.store(counted + 1, Ordering::Release);
-        if let Err(refused) = self.chain(pair).push(key, value) {
+        if let Err(refused) = self.chain(pair).push(key, value, stamp) {
             self.overflow.store(counted, Ordering::Release);
             return Err(refused);
         }
@@ -357,7 +375,10 @@ impl<H: KeyHash> Table<H> {
 
     /// Fills a free entry, and counts that if it held another key before.
     #[inline]
-    fn fill(&self, entry: &Entry, key: FdbKey, value: u32) {
+    fn fill(&self, entry: &Entry, key: FdbKey, value: u32, stamp: u16) {
+        if let Some(place) = self.stamp(entry) {
+            place.set(stamp);
+        }
         if entry.is_used() {
             self.moves.bump_total();
         }
@@ -462,7 +483,7 @@ impl<H: KeyHash> Table<H> {
             self.strays.count(first, hash);
         }
         // The order of these three is what readers rely on: see the essay in `fdb`.
-        self.fill(free, key, value);
+        self.fill(free, key, value, self.stamp(source).map_or(0, Stamp::get));
         self.moves.bump(hash);
         source.clear();
         if !strays {

@@ -40,7 +40,60 @@ impl<H: KeyHash> Job for Burst<'_, H> {
     }
 }
 
+/// Stamps what a burst has found.
+struct StampBurst<'b, H> {
+    table: &'b Table<H>,
+    keys: &'b [FdbKey],
+    values: &'b [u32],
+    interval: u16,
+}
+
+impl<H: KeyHash> Job for StampBurst<'_, H> {
+    type Output = ();
+
+    /// The lines of the buckets are at hand, so that it is easier to look again than to remember where.
+    #[inline(always)]
+    unsafe fn run<C: Compare>(self) {
+        let mut hashes = Scratch::new();
+        let hashes = self.table.hash.hash_burst(self.keys, &mut hashes);
+        let hits = self.keys.iter().zip(hashes).zip(self.values).filter(|(_, value)| **value != MISS);
+        for ((key, hash), _) in hits {
+            let Pair { first, second } = self.table.pair(*hash);
+            let entry = [first, second].into_iter().find_map(|index| {
+                let bucket = self.table.candidate(index);
+                // SAFETY: the caller's promise.
+                let mut hints = unsafe { C::hints(bucket, key) };
+                while hints != 0 {
+                    let entry = &bucket.entries[(hints.trailing_zeros() / C::STEP) as usize % SLOTS];
+                    if entry.glance(*key).1 {
+                        return Some(entry);
+                    }
+                    // Of the same address in another network.
+                    hints &= hints - 1;
+                }
+                None
+            });
+            let stamp = match entry {
+                Some(entry) => self.table.stamp(entry),
+                // Relaxed: for the reason given in `look`; and missing one does no harm.
+                None if self.table.overflow.load(Ordering::Relaxed) == 0 => None,
+                None => self.table.chain(Pair { first, second }).find(*key).map(|node| &node.stamp),
+            };
+            if let Some(stamp) = stamp {
+                stamp.touch(self.interval);
+            }
+        }
+    }
+}
+
 impl<H: KeyHash> Table<H> {
+    /// Notes that the keys that have a value are in use.
+    pub(super) fn stamp_burst(&self, keys: &[FdbKey], values: &[u32], interval: u16) {
+        if self.keeps_stamps() {
+            self.width.run(StampBurst { table: self, keys, values, interval });
+        }
+    }
+
     /// Whether most of what is looked up is not in the caches.
     #[inline]
     pub(super) fn is_large(&self) -> bool {

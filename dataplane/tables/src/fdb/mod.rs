@@ -115,13 +115,14 @@ mod key;
 mod lookup;
 mod scratch;
 mod simd;
+mod stamps;
 mod strays;
 mod table;
 mod writer;
 
 use std::sync::Arc;
 
-use self::table::Table;
+use self::{draft::Shape, table::Table};
 pub use self::{
     hash::{FoldedHash, KeyHash, KeyedHash, Seed},
     key::FdbKey,
@@ -132,6 +133,7 @@ pub use self::{
 use crate::{
     published::Published,
     qsbr::{Domain, Reader},
+    sync::{AtomicU16, CachePadded, Ordering},
 };
 
 /// What a lookup returns for a key that is not there; not a value that can be stored.
@@ -151,6 +153,9 @@ pub struct FdbConfig {
     /// The load at which the table grows, in percent of its places: 50 to 95. Above some 85, changes take longer
     /// and longer; below, it takes more memory. Tables of fewer than 4,096 places grow at 75 at the latest.
     pub max_load_percent: u32,
+    /// Whether to keep, in two more bytes an entry, when entries were last used: see
+    /// [`FdbWriter::set_interval`].
+    pub aging: bool,
     /// Width of the vector registers that lookups may use; those that are not there are not. 512, or with 256 or 0
     /// what narrower machines would do: for tests and measurements.
     pub vector_bits: u32,
@@ -165,6 +170,7 @@ impl Default for FdbConfig {
             seed: None,
             initial_capacity: 0,
             max_load_percent: 83,
+            aging: false,
             vector_bits: 512,
             retired_limit: 1 << 30,
         }
@@ -204,6 +210,8 @@ pub struct FdbStats {
 pub struct Fdb<H: KeyHash = KeyedHash> {
     /// Swapped by the writer only.
     table: Published<Table<H>>,
+    /// What readers stamp entries with. Written by the writer once an interval, read by readers that stamp.
+    interval: CachePadded<AtomicU16>,
 }
 
 impl Fdb {
@@ -216,10 +224,10 @@ impl Fdb {
 impl<H: KeyHash> Fdb<H> {
     /// As [`Fdb::new`], with a hash of the caller's.
     pub fn with_hash(domain: &Arc<Domain>, config: FdbConfig) -> (FdbWriter<H>, Arc<Fdb<H>>) {
-        let seed = config.seed.unwrap_or_else(Seed::random);
-        let table = FdbWriter::first_table(&seed, &config);
-        let fdb = Arc::new(Self { table: Published::from_box(domain, table) });
-        (FdbWriter::new(Arc::clone(&fdb), seed, &config), fdb)
+        let shape = Shape::new(&config);
+        let table = Published::from_box(domain, FdbWriter::first_table(shape, &config));
+        let fdb = Arc::new(Self { table, interval: CachePadded(AtomicU16::new(0)) });
+        (FdbWriter::new(Arc::clone(&fdb), shape, &config), fdb)
     }
 
     /// The value of a key, or [`MISS`].
@@ -244,6 +252,29 @@ impl<H: KeyHash> Fdb<H> {
         for (keys, values) in keys[..count].chunks(MAX_BURST).zip(values[..count].chunks_mut(MAX_BURST)) {
             table.lookup_burst(keys, values);
         }
+    }
+}
+
+impl<H: KeyHash> Fdb<H> {
+    /// As [`Fdb::lookup_burst`], and notes that the entries found are in use: for the source addresses of packets,
+    /// where entries age. Without [`FdbConfig::aging`] there is nothing to note.
+    ///
+    /// # Panics
+    /// If the reader belongs to another domain or is offline.
+    pub fn lookup_burst_stamping(&self, reader: &Reader, keys: &[FdbKey], values: &mut [u32]) {
+        debug_assert_eq!(keys.len(), values.len());
+        let table = self.table.load(reader);
+        let interval = self.interval.load(Ordering::Relaxed);
+        let count = keys.len().min(values.len());
+        for (keys, values) in keys[..count].chunks(MAX_BURST).zip(values[..count].chunks_mut(MAX_BURST)) {
+            table.lookup_burst(keys, values);
+            table.stamp_burst(keys, values, interval);
+        }
+    }
+
+    fn set_interval(&self, interval: u16) {
+        // Relaxed, as the stamps are.
+        self.interval.store(interval, Ordering::Relaxed);
     }
 }
 

@@ -117,8 +117,8 @@ pub(super) trait Compare {
         scan
     }
 
-    /// Bit `STEP` * i is set if entry i may hold the key. (With a step of two the bits between are of words
-    /// B. One of them is set if such a word happens to be the key's A, which is a wrong hint as any other.)
+    /// Bit `STEP` * i is set if entry i may hold the key; no other is. (With a step of two the bits between are of
+    /// words B, of which none is any key's A.)
     ///
     /// # Safety
     /// The instructions that it takes are there: see [`Width::up_to`].

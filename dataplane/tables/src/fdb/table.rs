@@ -4,10 +4,12 @@ use super::{
     MISS,
     bucket::{Bucket, SLOTS},
     chain::{Chain, Node},
-    entry::State,
-    hash::{KeyHash, Seed},
+    draft::Shape,
+    entry::{Entry, State},
+    hash::KeyHash,
     key::FdbKey,
     simd::Width,
+    stamps::{Stamp, Stamps},
     strays::Strays,
 };
 use crate::{
@@ -42,6 +44,7 @@ pub(super) struct Table<H> {
     pub(super) buckets: ZeroedArray<Bucket>,
     pub(super) hash: H,
     pub(super) strays: Strays,
+    stamps: Stamps,
     /// How readers compare.
     pub(super) width: Width,
     pub(super) chains: Box<[Chain]>,
@@ -89,7 +92,7 @@ fn increment(counter: &AtomicU64) {
 
 impl<H: KeyHash> Table<H> {
     /// An empty table of at least two buckets.
-    pub(super) fn try_new(buckets: usize, seed: &Seed, width: Width) -> Result<Self, OutOfMemory> {
+    pub(super) fn try_new(buckets: usize, shape: &Shape) -> Result<Self, OutOfMemory> {
         let buckets = buckets.max(2);
         if u32::try_from(buckets).is_err() {
             return Err(OutOfMemory::Allocator { bytes: buckets.saturating_mul(size_of::<Bucket>()) });
@@ -98,8 +101,9 @@ impl<H: KeyHash> Table<H> {
             chains: try_slice(buckets.div_ceil(BUCKETS_PER_CHAIN), Chain::new)?,
             buckets: ZeroedArray::try_new(buckets)?,
             strays: Strays::try_new(buckets)?,
-            hash: H::new(seed),
-            width,
+            stamps: Stamps::try_new(buckets * SLOTS, shape.aging)?,
+            hash: H::new(&shape.seed),
+            width: shape.width,
             overflow: AtomicU64::new(0),
             moves: Moves {
                 total: CachePadded(AtomicU64::new(0)),
@@ -144,6 +148,17 @@ impl<H: KeyHash> Table<H> {
         &self.chains[pair.first as usize / BUCKETS_PER_CHAIN]
     }
 
+    /// When an entry of the buckets was last used, if that is kept.
+    #[inline]
+    pub(super) fn stamp(&self, entry: &Entry) -> Option<&Stamp> {
+        self.stamps.of(entry, self.buckets.as_ptr().cast())
+    }
+
+    #[inline]
+    pub(super) fn keeps_stamps(&self) -> bool {
+        self.stamps.bytes() > 0
+    }
+
     pub(super) fn slots(&self) -> usize {
         self.buckets.len() * SLOTS
     }
@@ -153,6 +168,7 @@ impl<H: KeyHash> Table<H> {
         size_of::<Self>()
             + self.buckets.len() * size_of::<Bucket>()
             + self.strays.bytes()
+            + self.stamps.bytes()
             + self.chains.len() * size_of::<Chain>()
             + overflow * size_of::<Node>()
     }
