@@ -5,12 +5,14 @@
 //! A cuckoo hash table. An entry is 16 bytes (`entry.rs`), four fill a bucket of one cache line
 //! (`bucket.rs`), and a keyed hash (`hash.rs`) gives every key two candidate buckets (`table.rs`). A key is
 //! in one of its eight places, or, should the writer find none free and none to be freed by moving others
-//! (`insert.rs`), in an overflow chain (`chain.rs`), which with a keyed hash is all but always empty. So a
-//! hit costs one line, two at worst; looked up in bursts (`lookup.rs`), the lines are on their way together, and
-//! a bucket is compared as a whole (`simd.rs`).
+//! (`insert.rs`), in an overflow chain (`chain.rs`), which with a keyed hash is all but always empty. A byte a
+//! bucket says which of its keys may be in their second bucket (`strays.rs`). So a hit or a miss costs one line
+//! as a rule, two at worst; looked up in bursts (`lookup.rs`), the lines are on their way together, and a bucket
+//! is compared as a whole (`simd.rs`).
 //!
 //! A table has a fixed size. To grow, to shrink, to take another seed or other contents altogether the writer
-//! builds another aside (`writer.rs`) and swaps it in by [`Published`]. Everything else is done in place.
+//! builds another aside (`draft.rs`) and swaps it in by [`Published`] (`writer.rs`). Everything else is done in
+//! place. Those who age entries have stamps beside them (`stamps.rs`).
 //!
 //! # Why readers are never wrong
 //!
@@ -67,10 +69,15 @@
 //! the fence the second reading of the total has at least F's count. So has the first, being the same. But
 //! then (acquire) what came before F was there to be seen from the beginning: the entry cleared, A zero.
 //! The other word, older than F's, can only have been that: no key's A, or an invalid B. Neither would have
-//! been taken. If only one entry of a bucket has the key's A, its B decides; if B is another key's, another entry may
+//! been taken. (A place that is filled for the first time has no older words: there, too, A is zero.) If only one entry of a bucket has the key's A, its B decides; if B is another key's, another entry may
 //! have the key, and if it is not found at all this key is in doubt. Keys in doubt, or all if the total has
-//! changed, are looked up one by one, as above. At a hundred thousand changes a second that is
-//! one burst in thirty or so.
+//! changed, are looked up one by one, as above. At a hundred thousand changes a second that is a few bursts in
+//! a hundred.
+//!
+//! **A stray is never overlooked.** Its first bucket's count is raised before the second bucket is filled, and
+//! lowered after it is cleared, so that the look at the count is one of the looks of which the above speaks:
+//! who reads a zero that stands for the key's having moved back to its first bucket reads what comes after
+//! step 3, and does not believe that it missed the key.
 //!
 //! **A chained entry stays where it is** until it is removed or the table is rebuilt: `chain.rs`. Unlinked
 //! nodes are freed through [`crate::qsbr`].
@@ -85,7 +92,7 @@
 //!
 //! A tenant picks its own MACs, but knows nothing of the seed, so to it candidate buckets are random. Should
 //! keys collide all the same, at most 8 may sit in chains (so that no lookup compares more than 16
-//! entries) before the table is rebuilt with a fresh random seed. Only if that does not help is the tolerance
+//! entries, whatever it picks) before the table is rebuilt with a fresh random seed. Only if that does not help is the tolerance
 //! raised, to twice what was left: it cannot be made to reseed for ever either. `tests/attack.rs` tries.
 //!
 //! # What proves it
@@ -94,19 +101,14 @@
 //! preemptions) on tables of four places; `tests/model.rs` compares with a hash map under good and bad hashes;
 //! `tests/stress.rs` lets a writer run at full speed against readers that know what must be there.
 //! Not modelled by loom: real sizes, the hash, and the layout of the buckets' array, which the latter two run.
-//! ThreadSanitizer runs the stress test as well, also with a toolchain whose standard library is not
-//! instrumented, if told what it then misunderstands (and one test at a time, for the harness's sake). It knows no fences, so that it checks reclamation
-//! and publication, not the belief in misses:
-//!
-//! ```text
-//! TSAN_OPTIONS=suppressions=$PWD/dataplane/tables/tests/tsan.supp RUSTC_BOOTSTRAP=1 \
-//! RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
-//! cargo test -p weft-tables --target x86_64-unknown-linux-gnu --test stress -- --test-threads 1
-//! ```
+//! Miri runs what fits, in the portable way of comparing; ThreadSanitizer runs the stress test. It knows no fences and
+//! does not see into assembly, so that it checks reclamation and publication, not the belief in misses.
+//! docs/testing.md says how to run each.
 
 mod aes;
 mod bucket;
 mod chain;
+mod displace;
 mod draft;
 mod entry;
 mod hash;
