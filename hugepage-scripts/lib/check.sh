@@ -58,6 +58,17 @@ check_hugepages() {
     fi
 }
 
+check_transparent_hugepages() {
+    local file=$SYSFS/kernel/mm/transparent_hugepage/enabled
+    case "$(cat "$file" 2> /dev/null || true)" in
+    *"[madvise]"* | *"[always]"*) ok "transparent hugepages, which large forwarding tables ask for" ;;
+    *)
+        note "transparent hugepages are off: lookups in forwarding tables of more than 100,000 entries are slower" \
+            "echo madvise > $file" "at every boot: $(boot_hint 'transparent_hugepage=madvise')"
+        ;;
+    esac
+}
+
 check_iommu() {
     if has_iommu; then
         ok "IOMMU on"
@@ -109,6 +120,7 @@ cmd_check() {
     check_cpu
     check_dpdk
     check_hugepages
+    check_transparent_hugepages
     check_iommu
     check_cores
     check_memlock
