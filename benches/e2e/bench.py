@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""End-to-end benchmark: weftd beside dpdk-testpmd between the same ports, one core each, interleaved.
+"""End-to-end benchmark: weftd beside Open vSwitch and dpdk-testpmd between the same ports, one core each, interleaved.
 
   bench.py                 everything, 5 rounds
   bench.py --quick         few cases and rounds, about three minutes
@@ -23,9 +23,11 @@ from pathlib import Path
 import machine
 import report
 from cases import Case, cases
-from switches import Failed, SWITCHES, Switch, program
+from openvswitch import OpenVSwitch
+from switches import Failed, Switch, Testpmd, Weft, program
 
 HERE = Path(__file__).resolve().parent
+SWITCHES: dict[str, type[Switch]] = {"weft": Weft, "ovs": OpenVSwitch, "testpmd": Testpmd}
 VIRTIO = "queue_size=1024,mrg_rxbuf=0,in_order=1,vectorized=1"
 MEMIF = "rsize=10,zero-copy=yes"
 
@@ -45,7 +47,7 @@ def generate(switch: Switch, warm: float, seconds: float) -> report.Run:
     tx, rx = devices(switch)
     send = case.tunnel if case.kind == "decap" else "plain"
     argv = [program("weft-gen"), "--core", str(switch.control_core), "--tx", tx, "--rx", rx, "--send", send, "--expect", switch.expect(),
-            "--flows", str(case.flows), "--size", str(case.size), "--warm", str(warm), "--seconds", str(seconds)]
+            "--rx-queues", str(switch.wire_queues if case.kind == "encap" else 1), "--flows", str(case.flows), "--size", str(case.size), "--warm", str(warm), "--seconds", str(seconds)]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=90 + warm + seconds, check=False)
     except subprocess.TimeoutExpired as e:
@@ -155,7 +157,7 @@ def main() -> int:
     finally:
         shutil.rmtree(base, ignore_errors=True)
     if runs:
-        print("\n" + report.write(args.out, stem, described, settings, runs, "testpmd"))
+        print("\n" + report.write(args.out, stem, described, settings, runs, ["testpmd", "ovs"]))
         print(f"written to {args.out}/{stem}.txt, .tsv and .json")
     return 1 if failures or not runs else 0
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-SWITCH_MAC, SWITCH_IP, PEER_IP, VNI = "02:aa:00:00:00:01", "192.168.50.1", "192.168.50.2", 100
+SWITCH_MAC, SWITCH_IP = "02:aa:00:00:00:01", "192.168.50.1"
+PEER_MAC, PEER_IP = "02:aa:00:00:00:02", "192.168.50.2"
+VNI = 100
 
 
 @dataclass(frozen=True)

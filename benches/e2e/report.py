@@ -42,7 +42,7 @@ def regimes(runs: list[Run]) -> list[list[Run]]:
     return groups
 
 
-def summarise(runs: list[Run], reference: str) -> list[dict[str, Any]]:
+def summarise(runs: list[Run], references: list[str]) -> list[dict[str, Any]]:
     """One row per case, regime and switch. Only runs of one regime are compared with one another."""
     rows = []
     keys = dict.fromkeys((r["case"], r["tunnel"], r["flows"], r["size"]) for r in runs)
@@ -52,7 +52,7 @@ def summarise(runs: list[Run], reference: str) -> list[dict[str, Any]]:
             by_switch: dict[str, list[Run]] = {}
             for run in group:
                 by_switch.setdefault(run["switch"], []).append(run)
-            base = [r["rx_pps"] for r in by_switch.get(reference, [])]
+            bases = {name: statistics.median(r["rx_pps"] for r in by_switch[name]) for name in references if name in by_switch}
             for switch, mine in by_switch.items():
                 rates = [r["rx_pps"] for r in mine]
                 cycles = [r["cycles_per_packet"] for r in mine if r["cycles_per_packet"]]
@@ -62,7 +62,7 @@ def summarise(runs: list[Run], reference: str) -> list[dict[str, Any]]:
                     "distance_ns": round(statistics.median(x for r in group for x in r["distance_ns"])),
                     "runs": len(mine),
                     "mpps": statistics.median(rates) / 1e6, "min": min(rates) / 1e6, "max": max(rates) / 1e6,
-                    "ratio": statistics.median(rates) / statistics.median(base) if base else None,
+                    "ratios": {name: statistics.median(rates) / base for name, base in bases.items()},
                     "cycles": statistics.median(cycles) if cycles else None,
                     "lost": statistics.median(max(0.0, 1 - r["rx_pps"] / r["tx_pps"]) for r in mine),
                     "idle": idle,
@@ -71,7 +71,7 @@ def summarise(runs: list[Run], reference: str) -> list[dict[str, Any]]:
     return rows
 
 
-COLUMNS = ["case", "tunnel", "flows", "switch", "near_ns", "runs", "Mpps", "min", "max", "ratio", "cycles/pkt", "lost", "gen idle"]
+COLUMNS = ["case", "tunnel", "flows", "switch", "near_ns", "runs", "Mpps", "min", "max", "/testpmd", "/ovs", "cycles/pkt", "lost", "gen idle"]
 
 
 def cells(row: dict[str, Any]) -> list[str]:
@@ -80,7 +80,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 
     return [row["case"], "-" if row["case"] == "l2" else row["tunnel"], str(row["flows"]), row["switch"],
             str(row["distance_ns"]), str(row["runs"]), number(row["mpps"], ".2f"), number(row["min"], ".2f"),
-            number(row["max"], ".2f"), number(row["ratio"], ".2f"), number(row["cycles"], ".1f"),
+            number(row["max"], ".2f"), *(number(row["ratios"].get(name), ".2f") for name in ("testpmd", "ovs")), number(row["cycles"], ".1f"),
             number(row["lost"], ".1%"), number(row["idle"], ".0%") + ("!" if row["limited_by_generator"] else "")]
 
 
@@ -94,9 +94,9 @@ def text_table(rows: list[dict[str, Any]]) -> str:
 
 
 def write(folder: Path, stem: str, machine: dict[str, str], settings: dict[str, Any], runs: list[Run],
-          reference: str) -> str:
+          references: list[str]) -> str:
     """Writes STEM.txt, .tsv and .json to the folder; returns the text."""
-    rows = summarise(runs, reference)
+    rows = summarise(runs, references)
     left_out = [r for r in runs if r["why_not"]]
     lines = [", ".join(f"{k}: {v}" for k, v in machine.items()), "", text_table(rows), ""]
     if any(r["limited_by_generator"] for r in rows):

@@ -38,6 +38,8 @@ class Switch:
     """One system under test, started for one run."""
 
     name = ""
+    # Queues by which it may send to the wire.
+    wire_queues = 1
 
     def __init__(self, case: Case, folder: Path, core: int, control_core: int) -> None:
         self.case, self.folder = case, folder
@@ -196,6 +198,3 @@ class Testpmd(Switch):
         cycles = re.search(r"total cycles=(\d+)", text)
         packets = max((int(n) for n in re.findall(r"[RT]X-total: (\d+)", text)), default=0)
         return {"cycles_per_packet": int(cycles[1]) / packets if cycles and packets else None, "drops": {}}
-
-
-SWITCHES: dict[str, type[Switch]] = {"weft": Weft, "testpmd": Testpmd}

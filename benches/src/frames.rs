@@ -205,8 +205,9 @@ pub struct Check {
 }
 
 impl Check {
-    /// Whether the frame is one that was sent, as it should arrive, byte for byte. Of an outer header that weft
-    /// made, the source port may be any dynamic one, as RFC 7348 leaves the hash to the sender.
+    /// Whether the frame is one that was sent, as it should arrive, byte for byte. Of an outer header that the switch
+    /// made, the source port may be any that is not assigned, as RFC 7348 leaves the hash to the sender: weft takes
+    /// the dynamic ports, Open vSwitch those from 32768 on.
     pub fn is_good(&self, frame: &[u8]) -> bool {
         let outer = self.wrap.outer_len();
         let Some(&[_, _, _, f0, f1, f2]) = frame.get(outer..outer + 6) else { return false };
@@ -217,7 +218,7 @@ impl Check {
         let mut expected = build(self.wrap, flow, self.len);
         if let Wrap::FromSwitch(_) = self.wrap {
             let port = [frame[UDP_AT], frame[UDP_AT + 1]];
-            if u16::from_be_bytes(port) < 0xc000 {
+            if u16::from_be_bytes(port) < 0x8000 {
                 return false;
             }
             expected[UDP_AT..UDP_AT + 2].copy_from_slice(&port);

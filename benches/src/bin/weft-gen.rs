@@ -41,6 +41,9 @@ struct Args {
     /// Device to receive from; may be the same.
     #[arg(long)]
     rx: String,
+    /// Receive queues of the latter: a switch may send by any of those that its thread could have.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8))]
+    rx_queues: u16,
     /// What is sent.
     #[arg(long, value_enum, default_value = "plain")]
     send: Kind,
@@ -119,15 +122,17 @@ fn main() -> ExitCode {
 /// A device with its queues.
 struct Port {
     dev: EthDev,
-    rx: RxQueue,
+    rx: Vec<RxQueue>,
+    /// The queue that is received from: the one that gave something last.
+    at: usize,
     tx: TxQueue,
 }
 
 impl Port {
-    fn open(eal: &Eal, device: &str, pool: &Mempool) -> Result<Self, String> {
+    fn open(eal: &Eal, device: &str, rx_queues: u16, pool: &Mempool) -> Result<Self, String> {
         let config = EthConfig {
             device: device.to_owned(),
-            rx_queues: 1,
+            rx_queues,
             tx_queues: 1,
             rx_desc: RING,
             tx_desc: RING,
@@ -136,10 +141,18 @@ impl Port {
             pool: pool.clone(),
         };
         let (dev, rx, tx) = EthDev::open(eal, &config).map_err(text)?;
-        match (rx.into_iter().next(), tx.into_iter().next()) {
-            (Some(rx), Some(tx)) => Ok(Self { dev, rx, tx }),
+        match tx.into_iter().next() {
+            Some(tx) if !rx.is_empty() => Ok(Self { dev, rx, at: 0, tx }),
             _ => Err(format!("device '{device}' has no queues")),
         }
+    }
+
+    fn receive(&mut self, got: &mut Burst) -> usize {
+        let n = self.rx[self.at].rx_burst(got, BURST);
+        if n == 0 && self.rx.len() > 1 {
+            self.at = (self.at + 1) % self.rx.len();
+        }
+        n
     }
 
     /// Waits for the link. Asking is also what lets a virtio-user server accept its client.
@@ -314,11 +327,11 @@ fn run(args: &Args) -> Result<serde_json::Value, String> {
     let is_memif = |device: &str| device.starts_with("net_memif");
     let (mut a, mut b);
     if is_memif(&args.tx) {
-        b = Port::open(&eal, &args.rx, &pool)?;
-        a = Port::open(&eal, &args.tx, &pool)?;
+        b = Port::open(&eal, &args.rx, args.rx_queues, &pool)?;
+        a = Port::open(&eal, &args.tx, 1, &pool)?;
     } else {
-        a = Port::open(&eal, &args.tx, &pool)?;
-        b = Port::open(&eal, &args.rx, &pool)?;
+        a = Port::open(&eal, &args.tx, 1, &pool)?;
+        b = Port::open(&eal, &args.rx, args.rx_queues, &pool)?;
     }
     a.wait_link(args.wait)?;
     b.wait_link(args.wait)?;
@@ -339,13 +352,13 @@ fn run(args: &Args) -> Result<serde_json::Value, String> {
             c.tx += n as u64;
             moved += n;
         }
-        let n = b.rx.rx_burst(&mut got, BURST);
+        let n = b.receive(&mut got);
         if n > 0 {
             sink.take(&mut got, &mut b.tx, &mut c);
             moved += n;
         }
         c.loops += 1;
-        if c.loops % LOOK == 0 && a.rx.rx_burst(&mut got, BURST) > 0 {
+        if c.loops % LOOK == 0 && a.receive(&mut got) > 0 {
             let tests = c.rx;
             sink.take(&mut got, &mut a.tx, &mut c);
             // What is for one device and comes out of the other is a mistake of the switch.
