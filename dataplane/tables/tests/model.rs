@@ -62,8 +62,8 @@ enum Op {
 /// Small numbers make keys that differ in every part: MAC, low and high bits of the network id. Some differ in the
 /// latter only, which is where word B of an entry decides and word A does not.
 fn key(number: u16) -> FdbKey {
-    let number = u64::from(number);
-    FdbKey::new([0, 0x8000, 0x01_0001][(number % 3) as usize], ((number / 3) << 20) | (number % 2))
+    let mac = u64::from(number / 3);
+    FdbKey::new([0, 0x8000, 0x01_0001][(number % 3) as usize], mac << 20 | mac % 2)
 }
 
 fn ops(keys: u16) -> impl Strategy<Value = Vec<Op>> {
