@@ -96,6 +96,27 @@ STRESS_SECONDS ?= 300
 test-stress: deps-build ## Readers against a writer on the lock-free tables, STRESS_SECONDS per test
 	WEFT_STRESS_SECONDS=$(STRESS_SECONDS) $(CARGO) test --release --locked -p weft-tables --test stress
 
+# Both need a nightly toolchain, for what is not in the stable one.
+NIGHTLY ?= nightly
+# Tests of the tables' figures with millions of entries: Miri would take hours, and see nothing in them that it does not
+# see in smaller ones.
+MIRI_SKIP := arrays_are_aligned memory_stays_below percent_ a_table_holds about_to_wear_out spread_evenly flips_about_half
+.PHONY: test-miri
+test-miri: ## The tables' tests in Miri: undefined behaviour, data races (nightly Rust with miri)
+	@$(CARGO) +$(NIGHTLY) miri --version > /dev/null 2>&1 || { echo "test-miri: no Miri for the toolchain \"$(NIGHTLY)\". Install it:" \
+	    "rustup toolchain install $(NIGHTLY) --component miri --component rust-src" >&2; exit 1; }
+	MIRIFLAGS="-Zmiri-disable-isolation $(MIRIFLAGS)" $(CARGO) +$(NIGHTLY) miri test --locked -p weft-tables --lib --tests -- \
+	    --test-threads 1 $(addprefix --skip ,$(MIRI_SKIP))
+
+TSAN_SECONDS ?= 5
+.PHONY: test-tsan
+test-tsan: ## The tables' stress test in ThreadSanitizer, TSAN_SECONDS per test (nightly Rust with rust-src)
+	@[ -d "$$(rustc +$(NIGHTLY) --print sysroot 2> /dev/null)/lib/rustlib/src/rust/library" ] || { \
+	    echo "test-tsan: no source of the standard library for the toolchain \"$(NIGHTLY)\". Install it:" \
+	    "rustup toolchain install $(NIGHTLY) --component rust-src" >&2; exit 1; }
+	RUSTFLAGS="-Zsanitizer=thread" WEFT_STRESS_SECONDS=$(TSAN_SECONDS) $(CARGO) +$(NIGHTLY) test -Zbuild-std --locked \
+	    --target x86_64-unknown-linux-gnu --target-dir $(CARGO_TARGET_DIR)/tsan -p weft-tables --test stress
+
 # Coverage-guided, on the parsers that hostile bytes reach first. Seconds for each of the targets.
 FUZZ_SECONDS ?= 300
 .PHONY: fuzz

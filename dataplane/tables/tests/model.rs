@@ -63,7 +63,7 @@ enum Op {
 /// latter only, which is where word B of an entry decides and word A does not.
 fn key(number: u16) -> FdbKey {
     let mac = u64::from(number / 3);
-    FdbKey::new([0, 0x8000, 0x01_0001][(number % 3) as usize], mac << 20 | mac % 2)
+    FdbKey::new([0, 0x8000, 0x01_0001][(number % 3) as usize], (mac << 20) | (mac % 2))
 }
 
 fn ops(keys: u16) -> impl Strategy<Value = Vec<Op>> {

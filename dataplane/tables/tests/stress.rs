@@ -169,7 +169,7 @@ fn table(domain: &Arc<Domain>, vector_bits: u32, residents: u32, capacity: usize
 /// Changes a table that holds `residents` for good: values of these, and visitors in and out, so that it is always
 /// all but full at `most` entries.
 fn disturb(writer: &mut FdbWriter, random: &mut Random, residents: u32, visitors: u32, most: usize) {
-    for _ in 0..scaled(256, 4) {
+    for _ in 0..scaled(256, 16) {
         let i = random.below(u64::from(visitors)) as u32;
         match random.below(16) {
             0 => {
@@ -206,7 +206,7 @@ fn displacement_in(capacity: u32) {
         let stats = writer.stats();
         println!("{rounds} bursts; {stats:?}");
         let displaced = stats.displacements - before.displacements;
-        assert!(rounds > ENOUGH && displaced > ENOUGH, "nothing was tested: {rounds}, {displaced}");
+        assert!(rounds >= ENOUGH && displaced >= ENOUGH, "nothing was tested: {rounds}, {displaced}");
         assert_eq!((stats.grown, stats.buckets), (0, before.buckets));
     });
 }
