@@ -10,4 +10,5 @@ pub mod cores;
 pub mod engine;
 pub mod model;
 pub mod status;
+pub mod units;
 pub mod validate;

@@ -292,6 +292,10 @@ pub struct Stats {
     pub workers: Vec<WorkerStatus>,
     /// The packet buffers.
     pub mempool: MempoolStats,
+    /// The forwarding table.
+    pub fdb: FdbTableStats,
+    /// Memory that waits for workers.
+    pub waiting: WaitingStats,
 }
 
 /// Where every packet went: `received + replicas + originated = sent + dropped + consumed + held`.
@@ -350,6 +354,45 @@ pub struct MempoolStats {
     pub size: u64,
     /// Buffers that are out: in rings, in descriptors, in caches of workers, held.
     pub in_use: u64,
+}
+
+/// The forwarding table, a cuckoo hash table of buckets. Counts are since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct FdbTableStats {
+    /// Entries in it.
+    pub entries: u64,
+    /// Places for entries that it has now.
+    pub places: u64,
+    /// Entries per place, in percent: it grows at 83 (at 75 while it is small).
+    pub load_percent: f64,
+    /// Memory that it takes.
+    pub bytes: u64,
+    /// Entries that found no place in either of their buckets and lie in an overflow chain: more than a few mean keys
+    /// with equal hashes, or no memory to grow.
+    pub chained_entries: u64,
+    /// Entries moved to their other bucket to make place for another one.
+    pub displacements: u64,
+    /// Times it grew.
+    pub grown: u64,
+    /// Times it shrank.
+    pub shrunk: u64,
+    /// Times its whole contents were replaced at once.
+    pub replaced: u64,
+    /// Times it took another hash seed, because too many entries were chained.
+    pub reseeded: u64,
+    /// Entries that had to be chained.
+    pub anomalies: u64,
+}
+
+/// What changes replaced, and workers may still be reading: it is freed when each has finished a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct WaitingStats {
+    /// Things that wait: snapshots of the tables, next hops, forwarding tables.
+    pub items: u64,
+    /// Memory that they take.
+    pub bytes: u64,
+    /// For how long the oldest of them has waited; 0 if nothing waits. Above a few milliseconds a worker is stalled.
+    pub oldest_milliseconds: u64,
 }
 
 /// What a reload did.

@@ -266,7 +266,16 @@ fn neigh_list() {
 #[test]
 fn stats_and_drops() {
     let lab = Lab::new();
-    fits(&lab.ok(&["stats"]));
+    let text = lab.ok(&["stats"]);
+    fits(&text);
+    for line in [
+        "mbufs: 600 of 8192 in use",
+        "fdb: 1,000,000 entries, 76% of 1,310,720 places, 22.3 MB, 1 chained",
+        "     grown 3, shrunk 4, replaced 5, reseeded 6 times; 2 displacements, 7 anomalies",
+        "waiting for workers: 3.1 MB in 2 items, oldest 12 ms",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    }
     let value = lab.json(&["stats"]);
     assert_eq!(
         value["books"],
@@ -277,6 +286,13 @@ fn stats_and_drops() {
     assert_eq!(value["ports"][0]["rx_packets"], u64::MAX);
     assert_eq!(value["mempool"], json!({"size": 8192, "in_use": 600}));
     assert_eq!(value["workers"][0]["core"], 1);
+    assert_eq!(
+        value["fdb"],
+        json!({"entries": 1_000_000, "places": 1_310_720, "load_percent": 76.25, "bytes": 22_282_240,
+               "chained_entries": 1, "displacements": 2, "grown": 3, "shrunk": 4, "replaced": 5, "reseeded": 6,
+               "anomalies": 7})
+    );
+    assert_eq!(value["waiting"], json!({"items": 2, "bytes": 3_141_592, "oldest_milliseconds": 12}));
 
     assert_eq!(lab.json(&["stats", "--port", "vm1"])["tx_bytes"], 6528);
     assert!(lab.ok(&["stats", "--port", "vm1"]).contains("102 packets, 6528 bytes"));

@@ -1,12 +1,14 @@
 //! What people read.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::table::{Table, properties};
 use crate::status::{
-    BdStatus, CheckReport, FdbStatus, NeighbourStatus, PortDetail, PortStats, PortStatus, QueueOwner,
-    ReloadReport, Stats, Status, UplinkStatus, VtepStatus, WorkerStatus,
+    BdStatus, CheckReport, FdbStatus, FdbTableStats, NeighbourStatus, PortDetail, PortStats, PortStatus,
+    QueueOwner, ReloadReport, Stats, Status, UplinkStatus, VtepStatus, WaitingStats, WorkerStatus,
 };
+use crate::units::{bytes, grouped, span};
 
 pub(super) fn status(s: &Status) -> String {
     let mut out = properties(&[
@@ -193,7 +195,9 @@ pub(super) fn stats(s: &Stats) -> String {
     if b.imbalance() != 0 {
         out += &format!("not yet accounted for (in flight while counting): {}\n", b.imbalance());
     }
-    out += &format!("\nmbufs: {} of {} in use\n\n", s.mempool.in_use, s.mempool.size);
+    out += &format!("\nmbufs: {} of {} in use\n", s.mempool.in_use, s.mempool.size);
+    out += &fdb_table(&s.fdb);
+    out += &format!("waiting for workers: {}\n\n", waiting(&s.waiting));
     let mut t = Table::new(&["PORT", ">RX PACKETS", ">RX BYTES", ">TX PACKETS", ">TX BYTES", ">DROPS"]);
     for p in &s.ports {
         let counts = [p.rx_packets, p.rx_bytes, p.tx_packets, p.tx_bytes, p.drops.values().sum()];
@@ -204,6 +208,33 @@ pub(super) fn stats(s: &Stats) -> String {
     out += &workers(&s.workers);
     out.push('\n');
     out + &drops(&s.drops)
+}
+
+fn fdb_table(t: &FdbTableStats) -> String {
+    format!(
+        "fdb: {} entries, {:.0}% of {} places, {}, {} chained\n     \
+         grown {}, shrunk {}, replaced {}, reseeded {} times; {} displacements, {} anomalies\n",
+        grouped(t.entries),
+        t.load_percent,
+        grouped(t.places),
+        bytes(t.bytes),
+        grouped(t.chained_entries),
+        t.grown,
+        t.shrunk,
+        t.replaced,
+        t.reseeded,
+        grouped(t.displacements),
+        grouped(t.anomalies),
+    )
+}
+
+fn waiting(w: &WaitingStats) -> String {
+    if w.items == 0 {
+        return "nothing".to_owned();
+    }
+    let (items, oldest) = (grouped(w.items), span(Duration::from_millis(w.oldest_milliseconds)));
+    let word = if w.items == 1 { "item" } else { "items" };
+    format!("{} in {items} {word}, oldest {oldest}", bytes(w.bytes))
 }
 
 pub(super) fn port_stats(p: &PortStats) -> String {
@@ -302,6 +333,38 @@ mod tests {
         assert_eq!(duration(61), "1 min 1 s");
         assert_eq!(duration(3_600), "1 h 0 min");
         assert_eq!(duration(90_061), "1 d 1 h 1 min");
+    }
+
+    #[test]
+    fn the_forwarding_table_is_read_at_a_glance() {
+        let mut t = FdbTableStats {
+            entries: 1_000_000,
+            places: 1_310_720,
+            load_percent: 76.29,
+            bytes: 22_282_240,
+            grown: 17,
+            displacements: 61_234,
+            ..FdbTableStats::default()
+        };
+        assert_eq!(
+            fdb_table(&t),
+            "fdb: 1,000,000 entries, 76% of 1,310,720 places, 22.3 MB, 0 chained\n     \
+             grown 17, shrunk 0, replaced 0, reseeded 0 times; 61,234 displacements, 0 anomalies\n"
+        );
+        (t.chained_entries, t.reseeded, t.anomalies) = (9, 1, 1234);
+        let text = fdb_table(&t);
+        assert!(text.contains("9 chained") && text.contains("reseeded 1 times"), "{text}");
+        assert!(text.contains("1,234 anomalies"), "{text}");
+    }
+
+    #[test]
+    fn what_waits_is_said_only_if_something_does() {
+        let mut w = WaitingStats::default();
+        assert_eq!(waiting(&w), "nothing");
+        w = WaitingStats { items: 2, bytes: 3_141_592, oldest_milliseconds: 12 };
+        assert_eq!(waiting(&w), "3.1 MB in 2 items, oldest 12 ms");
+        w = WaitingStats { items: 1, bytes: 200, oldest_milliseconds: 4_200 };
+        assert_eq!(waiting(&w), "200 bytes in 1 item, oldest 4.2 s");
     }
 
     #[test]

@@ -5,15 +5,20 @@ use std::collections::BTreeMap;
 use weft_dataplane::counters::{PortTotals, ThreadCounters};
 use weft_dataplane::drop::DropReason;
 use weft_dataplane::underlay::neighbor::State as Arp;
+use weft_tables::fdb;
+use weft_tables::qsbr::Pending;
 use weft_wire::MacAddr;
 
 use super::ports::{Device, RunningPort};
 use super::{Shared, State, workers};
 use crate::model::{PortKind, VhostMode};
 use crate::status::{
-    BdStatus, Books, FdbStatus, MempoolStats, NeighbourState, NeighbourStatus, PortDetail, PortStats,
-    PortStatus, QueueOwner, Stats, Status, UplinkStatus, VtepStatus, WorkerStatus,
+    BdStatus, Books, FdbStatus, FdbTableStats, MempoolStats, NeighbourState, NeighbourStatus, PortDetail,
+    PortStats, PortStatus, QueueOwner, Stats, Status, UplinkStatus, VtepStatus, WaitingStats, WorkerStatus,
 };
+
+/// As [`fdb::FdbStats::buckets`] says.
+const ENTRIES_PER_BUCKET: u64 = 4;
 
 /// A worker's cycle counters when they were last looked at.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,6 +45,30 @@ impl Sample {
 fn drops_by_name(t: &PortTotals) -> BTreeMap<String, u64> {
     let counted = DropReason::ALL.iter().map(|r| (r.name().to_owned(), t.drops[*r as usize]));
     counted.filter(|(_, n)| *n > 0).collect()
+}
+
+fn table_stats(s: &fdb::FdbStats) -> FdbTableStats {
+    FdbTableStats {
+        entries: s.entries as u64,
+        places: s.buckets as u64 * ENTRIES_PER_BUCKET,
+        load_percent: s.load * 100.0,
+        bytes: s.bytes as u64,
+        chained_entries: s.overflow as u64,
+        displacements: s.displacements,
+        grown: s.grown,
+        shrunk: s.shrunk,
+        replaced: s.replaced,
+        reseeded: s.reseeded,
+        anomalies: s.anomalies,
+    }
+}
+
+fn waiting_stats(p: &Pending) -> WaitingStats {
+    WaitingStats {
+        items: p.items as u64,
+        bytes: p.bytes_hint as u64,
+        oldest_milliseconds: p.oldest.as_millis() as u64,
+    }
 }
 
 impl State {
@@ -291,6 +320,8 @@ impl State {
             ports,
             workers: self.worker_status(shared),
             mempool: self.mempools(shared),
+            fdb: table_stats(&self.fdb.stats()),
+            waiting: waiting_stats(&shared.domain.pending()),
         }
     }
 }

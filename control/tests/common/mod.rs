@@ -250,6 +250,20 @@ impl Backend for Fake {
             }],
             workers: vec![worker()],
             mempool: MempoolStats { size: 8192, in_use: 600 },
+            fdb: FdbTableStats {
+                entries: 1_000_000,
+                places: 1_310_720,
+                load_percent: 76.25,
+                bytes: 22_282_240,
+                chained_entries: 1,
+                displacements: 2,
+                grown: 3,
+                shrunk: 4,
+                replaced: 5,
+                reseeded: 6,
+                anomalies: 7,
+            },
+            waiting: WaitingStats { items: 2, bytes: 3_141_592, oldest_milliseconds: 12 },
         })
     }
 

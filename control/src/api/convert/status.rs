@@ -354,6 +354,8 @@ impl From<plain::Stats> for proto::GetStatsResponse {
                 .collect(),
             workers: s.workers.into_iter().map(Into::into).collect(),
             mempool: Some(proto::Mempool { size: s.mempool.size, in_use: s.mempool.in_use }),
+            fdb: Some(s.fdb.into()),
+            waiting: Some(s.waiting.into()),
         }
     }
 }
@@ -389,7 +391,57 @@ impl TryFrom<proto::GetStatsResponse> for plain::Stats {
                 .collect(),
             workers: s.workers.into_iter().map(Into::into).collect(),
             mempool: plain::MempoolStats { size: mempool.size, in_use: mempool.in_use },
+            fdb: s.fdb.ok_or(Unclear("forwarding table"))?.into(),
+            waiting: s.waiting.ok_or(Unclear("memory that waits"))?.into(),
         })
+    }
+}
+
+impl From<plain::FdbTableStats> for proto::FdbTable {
+    fn from(t: plain::FdbTableStats) -> Self {
+        proto::FdbTable {
+            entries: t.entries,
+            places: t.places,
+            load_percent: t.load_percent,
+            bytes: t.bytes,
+            chained_entries: t.chained_entries,
+            displacements: t.displacements,
+            grown: t.grown,
+            shrunk: t.shrunk,
+            replaced: t.replaced,
+            reseeded: t.reseeded,
+            anomalies: t.anomalies,
+        }
+    }
+}
+
+impl From<proto::FdbTable> for plain::FdbTableStats {
+    fn from(t: proto::FdbTable) -> Self {
+        plain::FdbTableStats {
+            entries: t.entries,
+            places: t.places,
+            load_percent: t.load_percent,
+            bytes: t.bytes,
+            chained_entries: t.chained_entries,
+            displacements: t.displacements,
+            grown: t.grown,
+            shrunk: t.shrunk,
+            replaced: t.replaced,
+            reseeded: t.reseeded,
+            anomalies: t.anomalies,
+        }
+    }
+}
+
+impl From<plain::WaitingStats> for proto::Waiting {
+    fn from(w: plain::WaitingStats) -> Self {
+        proto::Waiting { items: w.items, bytes: w.bytes, oldest_milliseconds: w.oldest_milliseconds }
+    }
+}
+
+impl From<proto::Waiting> for plain::WaitingStats {
+    fn from(w: proto::Waiting) -> Self {
+        plain::WaitingStats { items: w.items, bytes: w.bytes, oldest_milliseconds: w.oldest_milliseconds }
     }
 }
 
