@@ -122,7 +122,7 @@ fn reseeding_ends_where_it_does_not_help() {
     }
     let domain = Domain::new(1);
     let (mut writer, _) = Fdb::<Constant>::with_hash(&domain, config(None));
-    let count = if cfg!(miri) { 100 } else { 600 };
+    let count = if cfg!(miri) { 50 } else { 600 };
     for i in 0..count {
         writer.insert(FdbKey::new(1, i), 1).unwrap();
     }

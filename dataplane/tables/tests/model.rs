@@ -138,9 +138,9 @@ fn run_with<H: KeyHash>(ops: Vec<Op>, keys: u16, seed: u64, vector_bits: u32) {
 
 /// Miri takes its time: fewer cases there, and shorter ones.
 const CASES: u32 = if cfg!(miri) { 2 } else { 96 };
-const OPS: usize = if cfg!(miri) { 100 } else { 600 };
+const OPS: usize = if cfg!(miri) { 60 } else { 600 };
 /// Keys of a case, of which there are fewer under worse hashes.
-const KEYS: u16 = if cfg!(miri) { 60 } else { 300 };
+const KEYS: u16 = if cfg!(miri) { 36 } else { 300 };
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..Default::default() })]
@@ -173,7 +173,7 @@ proptest! {
 
 #[test]
 fn a_large_table_grows_and_shrinks() {
-    let count: u32 = if cfg!(miri) { 500 } else { 200_000 };
+    let count: u32 = if cfg!(miri) { 200 } else { 200_000 };
     let domain = Domain::new(1);
     let mut reader = domain.register("test").unwrap();
     reader.online();
@@ -193,6 +193,8 @@ fn a_large_table_grows_and_shrinks() {
         reader.quiescent();
     }
     let empty = writer.stats();
-    assert!(writer.is_empty() && empty.shrunk > 0 && empty.bytes < full.bytes / 10, "{empty:?}");
+    // (Of a small table, much is what every table has.)
+    let share = if cfg!(miri) { 2 } else { 10 };
+    assert!(writer.is_empty() && empty.shrunk > 0 && empty.bytes < full.bytes / share, "{empty:?}");
     assert_eq!(empty.overflow, 0);
 }
