@@ -7,16 +7,15 @@
 //! Ports that are replaced, or whose socket or device another one is to have, are closed early, last of all steps but
 //! the opening of their successors: their slots' generations keep the tables that still name them from misleading.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use weft_dataplane::underlay::agent::{AgentCommand, Plan, VtepPlan};
-use weft_tables::fdb::FdbKey;
 
 use super::compile::{self, PortFacts};
 use super::diff::report;
 use super::ports::resource;
-use super::{Shared, State, workers};
+use super::{Shared, State, fdb, workers};
 use crate::api::{ApiError, ApiResult};
 use crate::model::{Model, Objects, Port};
 use crate::status::ReloadReport;
@@ -33,7 +32,7 @@ struct Undo {
     vteps: Vec<String>,
     networks: Vec<String>,
     told_agent: bool,
-    fdb: Vec<(FdbKey, Option<u32>)>,
+    fdb: fdb::Undo,
 }
 
 /// What a change means for ports.
@@ -173,13 +172,7 @@ impl State {
     }
 
     fn unmake(&mut self, shared: &Shared, undo: Undo) {
-        for (key, before) in undo.fdb.into_iter().rev() {
-            match before {
-                // There was room for this entry before.
-                Some(v) => drop(self.fdb.insert(key, v)),
-                None => drop(self.fdb.remove(key)),
-            }
-        }
+        fdb::unmake(&mut self.fdb, undo.fdb);
         if undo.told_agent
             && let Err(e) = self.tell_agent(shared, &[&self.objects])
         {
@@ -220,30 +213,14 @@ impl State {
         }
     }
 
-    /// Brings the FDB to `new`: what is missing or leads elsewhere is inserted, what is not in it removed.
+    /// Brings the FDB to `new`.
     fn change_fdb(&mut self, new: &Objects, undo: &mut Undo) -> ApiResult<()> {
         let (ports, _) = self.facts();
-        let mut wanted: HashMap<FdbKey, u32> = HashMap::with_capacity(new.fdb.len());
-        for e in &new.fdb {
-            if let Some((key, value)) = compile::fdb_entry(e, &self.ids, &ports) {
-                wanted.insert(key, value);
-                if self.fdb.get(key) != Some(value) {
-                    let before = self.fdb.insert(key, value).map_err(|e| {
-                        ApiError::precondition(format!("the FDB can't grow: {e}"))
-                            .hint("free memory on this host or use fewer entries")
-                    })?;
-                    undo.fdb.push((key, before));
-                }
-            }
-        }
-        if wanted.len() < self.fdb.len() {
-            let gone: Vec<_> = self.fdb.iter().filter(|(k, _)| !wanted.contains_key(k)).collect();
-            for (key, value) in gone {
-                self.fdb.remove(key);
-                undo.fdb.push((key, Some(value)));
-            }
-        }
-        Ok(())
+        let wanted = new.fdb.iter().filter_map(|e| compile::fdb_entry(e, &self.ids, &ports));
+        fdb::change(&mut self.fdb, wanted, &mut undo.fdb).map_err(|e| {
+            ApiError::precondition(format!("the FDB can't grow: {e}"))
+                .hint("free memory on this host or use fewer entries")
+        })
     }
 
     /// Gives the agent the VTEPs of all these objects and waits until their slots are written. Later objects win.

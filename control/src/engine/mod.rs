@@ -16,6 +16,7 @@
 //! | [`workers`] | the worker threads, and which owns which queue |
 //! | [`compile`] | objects to forwarding tables, without side effects |
 //! | [`apply`] | the transaction |
+//! | [`fdb`] | its part in the forwarding table |
 //! | [`diff`] | what a change would do, in words |
 //! | [`watch`] | guests that come and go, links, stalled workers |
 //! | [`report`] | status and counters |
@@ -26,6 +27,7 @@ mod backend;
 mod boot;
 mod compile;
 mod diff;
+mod fdb;
 mod ids;
 mod pools;
 mod ports;
