@@ -15,7 +15,7 @@ use weft_dataplane::underlay::agent::{AgentCommand, Plan, VtepPlan};
 use super::compile::{self, PortFacts};
 use super::diff::report;
 use super::ports::resource;
-use super::{Shared, State, fdb, workers};
+use super::{Shared, State, backlog, fdb, workers};
 use crate::api::{ApiError, ApiResult};
 use crate::model::{Model, Objects, Port};
 use crate::status::ReloadReport;
@@ -70,11 +70,21 @@ impl State {
             workers: self.workers.len(),
             generation: self.generation,
         });
+        let bytes = std::mem::replace(&mut self.published_bytes, compile::bytes(&tables));
         shared.fwd.tables.swap(tables);
+        // The old tables are counted by the size of their struct. What hangs on it waits too: an empty item has its size.
+        shared.domain.retire_sized(Box::new(()), bytes);
     }
 
-    /// Makes `new` the running objects. When it returns, every worker uses them, or nothing has changed.
+    /// Makes `new` the running objects. When it returns, every worker uses them, or nothing has changed. Refused while
+    /// too much of what earlier changes replaced waits for a stalled worker.
     pub(super) fn apply(&mut self, shared: &Shared, new: Objects) -> ApiResult<ReloadReport> {
+        backlog::check(&shared.domain)?;
+        self.transact(shared, new)
+    }
+
+    /// As [`State::apply`], whatever waits.
+    pub(super) fn transact(&mut self, shared: &Shared, new: Objects) -> ApiResult<ReloadReport> {
         let model = Model { settings: shared.settings.clone(), objects: new };
         let findings = validate(&model);
         if !findings.is_empty() {

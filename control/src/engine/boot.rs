@@ -243,6 +243,7 @@ impl Engine {
             fdb: fdb_writer,
             generation: 0,
             published: Default::default(),
+            published_bytes: 0,
             reloads: 0,
             retired: Retired::default(),
             failed: BTreeMap::new(),
@@ -284,7 +285,8 @@ impl Engine {
         // Relaxed: only the wish to stop.
         self.shared.stopping.store(true, Ordering::Relaxed);
         let mut s = self.shared.state();
-        if let Err(e) = s.apply(&self.shared, Objects::default()) {
+        // Whatever waits for a stalled worker: the process ends.
+        if let Err(e) = s.transact(&self.shared, Objects::default()) {
             tracing::error!("stopping: {e}");
         }
         s.workers.iter_mut().for_each(workers::WorkerHandle::stop);

@@ -3,6 +3,7 @@
 use super::ids::Ids;
 use crate::model::{FdbEntry, FdbTarget, InnerVlan, Objects};
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use weft_dataplane::forwarding::{
     Bd, MAX_QUEUES, NextHopId, PortEntry, Tables, TxRoute, TxqId, Uplink, VtepSet,
 };
@@ -105,6 +106,22 @@ fn route(p: &PortFacts, worker: usize) -> TxRoute {
     TxRoute { owner: owner as u16, queues: of(owner) }
 }
 
+/// Memory that tables take beside their own struct, roughly: vectors as full as they are, maps by their contents.
+pub fn bytes(t: &Tables) -> usize {
+    let ports: usize = t.ports.iter().flatten().map(|p| size_of_val(&*p.routes)).sum();
+    let bds: usize = t
+        .bds
+        .iter()
+        .map(|b| {
+            // A bit set goes up to its largest member.
+            let set = b.vteps.iter().max().map_or(0, |v| usize::from(*v) / 8);
+            size_of_val(&*b.members) + size_of_val(&*b.vteps) + set
+        })
+        .sum();
+    let maps = t.vnis.len() * size_of::<(u32, u32)>() + t.vteps.len() * size_of::<(Ipv4Addr, u16)>();
+    size_of_val(&*t.ports) + ports + size_of_val(&*t.bds) + bds + maps
+}
+
 /// The key and value of an FDB entry. `None` if what it names has no id, which validation rules out.
 pub fn fdb_entry(e: &FdbEntry, ids: &Ids, ports: &BTreeMap<String, PortFacts>) -> Option<(FdbKey, u32)> {
     let key = FdbKey::new(ids.network(&e.bd)?, e.mac.to_u64());
@@ -119,7 +136,6 @@ pub fn fdb_entry(e: &FdbEntry, ids: &Ids, ports: &BTreeMap<String, PortFacts>) -
 mod tests {
     use super::*;
     use crate::model::{Bd as BdModel, Owner, Port, PortKind, Vtep};
-    use std::net::Ipv4Addr;
     use weft_wire::{Encap, LocalVtep, MacAddr, Vni};
 
     fn facts(slot: u16, owners: &[Option<usize>]) -> PortFacts {
@@ -185,6 +201,32 @@ mod tests {
         assert!(t.bds[t.vnis[&12] as usize].vtep_set.contains(c), "another VTEP at the same address");
         assert_eq!(t.port(2).unwrap().bd, t.vnis[&11]);
         assert!(t.port(3).unwrap().routes[0].queues.is_empty());
+    }
+
+    #[test]
+    fn what_hangs_on_the_tables_is_counted() {
+        assert_eq!(bytes(&Tables::default()), 0);
+        let mut ids = Ids::new();
+        let names: Vec<String> = (0..100).map(|i| format!("n{i}")).collect();
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        let objects = Objects {
+            vteps: names.iter().enumerate().map(|(i, n)| vtep(n, i as u8)).collect(),
+            bds: names.iter().enumerate().map(|(i, n)| bd(n, i as u32, &all)).collect(),
+            ports: names.iter().map(|n| port(n, n)).collect(),
+            fdb: Vec::new(),
+        };
+        for n in &names {
+            ids.take_vtep(n).unwrap();
+            ids.take_network(n).unwrap();
+        }
+        let facts = names.iter().enumerate().map(|(i, n)| (n.clone(), facts(i as u16 + 1, &[Some(0)])));
+        let ports = facts.collect();
+        let size = |workers| bytes(&compiled(&objects, &ids, &ports, workers));
+        // A route is an owner, eight queue numbers and their count.
+        let routes = 101 * (2 + 8 * 2 + 2);
+        assert!((routes..2 * routes).contains(&(size(2) - size(1))), "{}", size(2) - size(1));
+        // In each domain two bytes for each of 100 VTEPs and one for its port; no more than that and 200 bytes of its own.
+        assert!((100 * 202..100 * 402 + 101 * 100).contains(&(size(1) - routes)), "{}", size(1) - routes);
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! | [`compile`] | objects to forwarding tables, without side effects |
 //! | [`apply`] | the transaction |
 //! | [`fdb`] | its part in the forwarding table |
+//! | [`backlog`] | when it is refused: too much waits for a stalled worker |
 //! | [`diff`] | what a change would do, in words |
 //! | [`watch`] | guests that come and go, links, stalled workers |
 //! | [`report`] | status and counters |
@@ -24,6 +25,7 @@
 
 mod apply;
 mod backend;
+mod backlog;
 mod boot;
 mod compile;
 mod diff;
@@ -32,6 +34,8 @@ mod ids;
 mod pools;
 mod ports;
 mod report;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod workers;
 
@@ -93,6 +97,8 @@ struct State {
     generation: u64,
     /// What the published tables were made from.
     published: (BTreeMap<String, PortFacts>, PortFacts),
+    /// Memory that the published tables take beside their own struct.
+    published_bytes: usize,
     reloads: u64,
     /// Pools of ports that are gone.
     retired: Retired,

@@ -7,7 +7,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use weft_dataplane::underlay::agent::AgentCommand;
 
-use super::{Engine, Shared};
+use super::{Engine, Shared, backlog};
 
 /// How often links and workers are looked at.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -86,7 +86,8 @@ fn look(shared: &Shared) {
         tracing::error!("{a}");
     }
     s.alarms = alarms;
-    if s.facts() != s.published {
+    // A guest that turns its rings on and off must not pile up snapshots for a stalled worker either.
+    if s.facts() != s.published && !backlog::is_full(&shared.domain) {
         s.publish(shared);
     }
     let idle_pools = s.retired.take_idle();
@@ -105,7 +106,11 @@ fn look(shared: &Shared) {
 /// Tries again to open what ought to run.
 fn reopen(shared: &Shared) {
     let mut s = shared.state();
-    if s.failed.is_empty() || shared.stopping.load(std::sync::atomic::Ordering::Relaxed) {
+    // Each try costs a snapshot, and what is missing has its alarm.
+    if s.failed.is_empty()
+        || backlog::is_full(&shared.domain)
+        || shared.stopping.load(std::sync::atomic::Ordering::Relaxed)
+    {
         return;
     }
     let same = s.objects.clone();
