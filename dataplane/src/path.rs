@@ -42,7 +42,6 @@ pub(crate) struct Lane {
     pub ip_id: u16,
     /// Copies that this burst may still cause.
     pub replicas_left: usize,
-    pub scratch: Scratch,
 }
 
 /// A burst as a struct of arrays: entry `i` of each belongs to packet `i`.
@@ -90,30 +89,29 @@ pub(crate) struct Ingress {
     pub tunnel: bool,
 }
 
-/// Runs a burst that was received from any port; empties `burst`.
+/// Runs a burst that was received from any port; empties `burst`. `work` is empty before and after: room that is not
+/// to be made, or moved, for each burst.
 #[inline]
-pub(crate) fn run(v: View<'_>, lane: &mut Lane, from: RxId, burst: &mut Burst) {
+pub(crate) fn run(v: View<'_>, lane: &mut Lane, work: &mut Scratch, from: RxId, burst: &mut Burst) {
     let slot = from.slot;
     lane.replicas_left = REPLICAS;
     let port = lane.counters.port(slot);
     port.rx_packets.add(burst.len() as u64);
     port.rx_bytes.add(burst.iter().map(|m| u64::from(m.pkt_len())).sum());
 
-    let mut work = std::mem::take(&mut lane.scratch);
     let ingress = match &v.tables.uplink {
         Some(up) if up.slot == slot => {
-            decap::decap(v, lane, up, burst, &mut work);
+            decap::decap(v, lane, up, burst, work);
             Ingress { slot, tunnel: true }
         }
         _ => {
-            admit::admit(v, lane, from, burst, &mut work);
+            admit::admit(v, lane, from, burst, work);
             Ingress { slot, tunnel: false }
         }
     };
     if !work.pkts.is_empty() {
-        let hops = lookup::lookup(v, &work);
-        dispatch::dispatch(v, lane, ingress, &mut work, &hops);
+        let hops = lookup::lookup(v, work);
+        dispatch::dispatch(v, lane, ingress, work, &hops);
     }
     work.clear();
-    lane.scratch = work;
 }

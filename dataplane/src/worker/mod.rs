@@ -65,6 +65,7 @@ struct Worker {
     fwd: Forwarding,
     reader: Reader,
     lane: Lane,
+    scratch: path::Scratch,
     rx: Vec<RxBinding>,
     from_workers: Vec<Consumer<Parcel>>,
     inject: Consumer<Inject>,
@@ -96,8 +97,8 @@ pub fn run(parts: WorkerParts, ready: impl FnOnce()) -> Result<(), PortError> {
             punt: parts.punt,
             ip_id: 0,
             replicas_left: 0,
-            scratch: path::Scratch::default(),
         },
+        scratch: path::Scratch::default(),
         rx: Vec::with_capacity(crate::MAX_PORTS),
         from_workers: parts.handoff.from,
         inject: parts.inject,
@@ -158,7 +159,7 @@ impl Worker {
                 }
                 packets += n;
                 of_others += if is_uplink { 0 } else { n };
-                path::run(v, &mut self.lane, from, &mut self.burst);
+                path::run(v, &mut self.lane, &mut self.scratch, from, &mut self.burst);
                 if n < BURST {
                     break;
                 }
