@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 
-from lab import seqgen, site, testpmd
-from lab.proc import Lab
+from lab import seqgen, site, stall, testpmd
+from lab.proc import Lab, wait_for
 from lab.seqgen import Flow, SeqGen
 from lab.weft import Weft
 
@@ -72,3 +72,30 @@ def test_a_port_goes_while_another_worker_sends_to_it(lab: Lab) -> None:
                 daemon.ctl("port", "del", "gone")
     print(run.result, daemon.drops())
     assert run.result.flows[0].lost == 0 and run.result.misordered == 0, (run.result, daemon.drops())
+
+
+def test_what_waits_for_a_stalled_worker_is_shown(lab: Lab) -> None:
+    """A change during the stall is in force, what it replaced waits, status names the worker; then all is as before."""
+    host = site.local_site(lab)
+    host.vtep("far", "192.168.50.2", "vxlan")
+    host.bd("cloud", 100, ["far"])
+    # One that sleeps for want of work holds nothing up.
+    daemon = host.start(cores="0,1", idle="poll")
+
+    def waiting() -> dict[str, int]:
+        return dict(daemon.stats()["waiting"])
+
+    nothing = {"items": 0, "bytes": 0, "oldest_milliseconds": 0}
+    assert waiting() == nothing
+    assert "waiting for workers: nothing\n" in daemon.ctl_raw("stats").stdout
+    with stall.stopped(daemon.ctl("status")["pid"], "worker-1"):
+        daemon.ctl("fdb", "add", MACS[0], "--bd", "cloud", "--vtep", "far")
+        during = waiting()
+        assert during["items"] > 0 and during["bytes"] > 0 and during["oldest_milliseconds"] > 3000, during
+        assert " in " in daemon.ctl_raw("stats").stdout.split("waiting for workers: ")[1].splitlines()[0]
+        alarms: list[str] = wait_for(lambda: daemon.ctl("status")["alarms"], 3, "an alarm")
+        assert len(alarms) == 2 and all("worker-1" in alarm for alarm in alarms), alarms
+        assert any("that changes replaced wait for worker-1" in alarm for alarm in alarms), alarms
+        assert daemon.stats()["fdb"]["entries"] == 1
+    wait_for(lambda: waiting() == nothing, 3, "what waited is freed")
+    wait_for(lambda: daemon.ctl("status")["alarms"] == [], 3, "no alarm is left")

@@ -20,9 +20,11 @@
 //! | [`backlog`] | when it is refused: too much waits for a stalled worker |
 //! | [`diff`] | what a change would do, in words |
 //! | [`watch`] | guests that come and go, links, stalled workers |
+//! | [`alarms`] | what the watcher found wrong, in words |
 //! | [`report`] | status and counters |
 //! | [`backend`] | what the API calls |
 
+mod alarms;
 mod apply;
 mod backend;
 mod backlog;
@@ -40,6 +42,7 @@ mod watch;
 mod workers;
 
 use crate::model::{Objects, Settings};
+use alarms::Alarm;
 use compile::PortFacts;
 use crossbeam::channel::Sender;
 use ids::Ids;
@@ -108,7 +111,7 @@ struct State {
     baselines: BTreeMap<u16, PortTotals>,
     samples: Vec<report::Sample>,
     /// What the watcher found wrong, for `status`.
-    alarms: Vec<String>,
+    alarms: Vec<Alarm>,
 }
 
 impl Shared {

@@ -91,7 +91,7 @@ impl State {
             bds: self.objects.bds.len() as u32,
             vteps: self.objects.vteps.len() as u32,
             fdb_entries: self.fdb.len() as u64,
-            alarms: self.alarms.iter().chain(self.failed.values()).cloned().collect(),
+            alarms: self.alarms.iter().map(|a| &a.text).chain(self.failed.values()).cloned().collect(),
         }
     }
 

@@ -7,6 +7,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use weft_dataplane::underlay::agent::AgentCommand;
 
+use super::alarms::{self, Alarm, Reseeding};
 use super::{Engine, Shared, backlog};
 
 /// How often links and workers are looked at.
@@ -28,6 +29,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub fn run(engine: &Engine, pokes: &Receiver<()>) {
     let shared = &engine.shared;
     let mut tried = Instant::now();
+    let mut reseeding = Reseeding::default();
     let (mut row, mut last) = (0_u32, Instant::now());
     while !shared.stopping.load(std::sync::atomic::Ordering::Relaxed) {
         let poked = match pokes.recv_timeout(PERIOD) {
@@ -43,7 +45,7 @@ pub fn run(engine: &Engine, pokes: &Receiver<()>) {
         }
         // A guest's rings come one by one: take them together.
         while pokes.try_recv().is_ok() {}
-        look(shared);
+        look(shared, &mut reseeding);
         if tried.elapsed() >= RETRY {
             tried = Instant::now();
             reopen(shared);
@@ -51,10 +53,12 @@ pub fn run(engine: &Engine, pokes: &Receiver<()>) {
     }
 }
 
-fn look(shared: &Shared) {
-    let stalled = shared.domain.stalled(STALL);
+fn look(shared: &Shared, reseeding: &mut Reseeding) {
     let conflict = shared.agent_view.lock().unwrap_or_else(PoisonError::into_inner).conflict;
     let mut s = shared.state();
+    // Under the lock: a change may have held it for seconds, and what was stalled before is not what is now.
+    let stalled = shared.domain.stalled(STALL);
+    shared.domain.collect();
     let up = s.uplink.device.link().up;
     if up != s.uplink.link {
         tracing::info!("uplink {}: link {}", s.uplink.model.name, word(up));
@@ -71,19 +75,12 @@ fn look(shared: &Shared) {
             p.link = up;
         }
     }
-    let mut alarms: Vec<String> = stalled
-        .iter()
-        .map(|r| {
-            let ms = r.since.as_millis();
-            format!("{} has not finished a round for {ms} ms: is its core used by something else?", r.name)
-        })
-        .collect();
-    alarms.extend(conflict.map(|mac| {
-        let uplink = &s.uplink.model;
-        format!("uplink {}: {mac} claims this host's address {} in ARP", uplink.name, uplink.address.addr())
-    }));
-    for a in alarms.iter().filter(|_| s.alarms.is_empty()) {
-        tracing::error!("{a}");
+    let mut alarms: Vec<Alarm> = stalled.iter().map(alarms::stalled).collect();
+    alarms.extend(conflict.map(|mac| alarms::conflict(&s.uplink.model, mac)));
+    alarms.extend(alarms::waiting(&shared.domain.pending(), &stalled));
+    alarms.extend(reseeding.look(&s.fdb.stats(), Instant::now()));
+    for a in alarms::new_ones(&s.alarms, &alarms) {
+        tracing::error!("{}", a.text);
     }
     s.alarms = alarms;
     // A guest that turns its rings on and off must not pile up snapshots for a stalled worker either.
