@@ -56,11 +56,6 @@ fn refusing<R>(bytes: usize, what: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Numbers of entries and limits on bytes alike: less of both for Miri, which takes its time.
-const fn scaled(number: u32) -> u32 {
-    if cfg!(miri) { number / 16 } else { number }
-}
-
 fn key(i: u32) -> FdbKey {
     FdbKey::new(3, u64::from(i))
 }
@@ -70,34 +65,34 @@ fn contents<H: KeyHash>(writer: &FdbWriter<H>) -> HashMap<FdbKey, u32> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "fills a table to the brim, where each insert searches for a second")]
 fn without_memory_to_grow_the_table_fills_up_in_place() {
     let domain = Domain::new(1);
-    let config = FdbConfig { initial_capacity: scaled(3000) as usize, ..FdbConfig::default() };
+    let config = FdbConfig { initial_capacity: 3000, ..FdbConfig::default() };
     let (mut writer, fdb) = Fdb::new(&domain, config);
     let before = writer.stats();
     // Room for overflow nodes, none for a table.
-    let [many, more, most] = [5000, 5300, 8000].map(scaled);
     refusing(4096, || {
-        for i in 0..many {
+        for i in 0..5000 {
             assert_eq!(writer.insert(key(i), i), Ok(None));
         }
     });
     let full = writer.stats();
-    assert_eq!((full.entries, full.grown, full.buckets), (many as usize, 0, before.buckets));
-    assert!(full.overflow > scaled(900) as usize, "{full:?}");
+    assert_eq!((full.entries, full.grown, full.buckets), (5000, 0, before.buckets));
+    assert!(full.overflow > 900, "{full:?}");
     let mut reader = domain.register("test").unwrap();
     reader.online();
-    assert!((0..many).all(|i| fdb.lookup(&reader, key(i)) == i));
+    assert!((0..5000).all(|i| fdb.lookup(&reader, key(i)) == i));
     // With memory again it grows at the next insert or soon after, and the chains are gone.
-    for i in many..more {
+    for i in 5000..5300 {
         writer.insert(key(i), i).unwrap();
     }
     assert!(writer.stats().grown + writer.stats().reseeded > 0);
-    for i in more..most {
+    for i in 5300..8000 {
         writer.insert(key(i), i).unwrap();
     }
     assert_eq!(writer.stats().overflow, 0, "{:?}", writer.stats());
-    assert!((0..most).all(|i| fdb.lookup(&reader, key(i)) == i));
+    assert!((0..8000).all(|i| fdb.lookup(&reader, key(i)) == i));
 }
 
 #[test]
@@ -143,6 +138,8 @@ fn without_any_memory_an_insert_fails_and_changes_nothing() {
 
 #[test]
 fn a_bulk_replacement_that_fails_leaves_the_old_contents() {
+    // Less of both for Miri, which takes its time.
+    let (limit, many) = if cfg!(miri) { (1 << 12, 600) } else { (1 << 16, 10_000) };
     let domain = Domain::new(1);
     let (mut writer, fdb) = Fdb::new(&domain, FdbConfig::default());
     for i in 0..50 {
@@ -150,11 +147,10 @@ fn a_bulk_replacement_that_fails_leaves_the_old_contents() {
     }
     let (before, stats) = (contents(&writer), writer.stats());
     // Refused at the first table, which the hint sizes, and at a later one, which has outgrown it.
-    let known =
-        refusing(scaled(1 << 16) as usize, || writer.replace_all((0..scaled(10_000)).map(|i| (key(i), 1))));
+    let known = refusing(limit, || writer.replace_all((0..many).map(|i| (key(i), 1))));
     assert!(matches!(known, Err(OutOfMemory::Allocator { .. })), "{known:?}");
-    let unknown = (0..scaled(10_000)).filter(|_| true).map(|i| (key(i), 1));
-    let grown = refusing(scaled(1 << 16) as usize, || writer.replace_all(unknown));
+    let unknown = (0..many).filter(|_| true).map(|i| (key(i), 1));
+    let grown = refusing(limit, || writer.replace_all(unknown));
     assert!(matches!(grown, Err(OutOfMemory::Allocator { .. })), "{grown:?}");
     assert_eq!(contents(&writer), before);
     assert_eq!(writer.stats(), stats);
@@ -164,27 +160,27 @@ fn a_bulk_replacement_that_fails_leaves_the_old_contents() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "fills a table to the brim, where each insert searches for a second")]
 fn a_stalled_reader_bounds_the_memory_that_waits_for_it() {
     let domain = Domain::new(2);
-    let most = scaled(1 << 20) as usize;
-    let config = FdbConfig { retired_limit: most, ..FdbConfig::default() };
+    let config = FdbConfig { retired_limit: 1 << 20, ..FdbConfig::default() };
     let (mut writer, fdb) = Fdb::new(&domain, config);
     let mut stalled = domain.register("worker 3").unwrap();
     stalled.online();
-    let entries = || (0..scaled(10_000)).map(|i| (key(i), i));
+    let entries = || (0..10_000).map(|i| (key(i), i));
     let refused = (0..100).find_map(|_| writer.replace_all(entries()).err());
     let Some(OutOfMemory::Backlog { waiting, limit }) = refused else { panic!("{refused:?}") };
-    assert_eq!(limit, most);
-    assert!(waiting > limit && waiting < limit + most / 2, "{waiting}");
+    assert_eq!(limit, 1 << 20);
+    assert!(waiting > limit && waiting < limit + (1 << 19), "{waiting}");
     assert_eq!(domain.pending().bytes_hint, waiting);
     // Single changes go on, beyond the size at which the table would grow.
-    for i in scaled(10_000)..scaled(14_000) {
+    for i in 10_000..14_000 {
         writer.insert(key(i), i).unwrap();
     }
-    assert!((0..scaled(14_000)).all(|i| fdb.lookup(&stalled, key(i)) == i));
+    assert!((0..14_000).all(|i| fdb.lookup(&stalled, key(i)) == i));
     stalled.quiescent();
     writer.replace_all(entries()).unwrap();
-    assert!(domain.pending().bytes_hint < most);
+    assert!(domain.pending().bytes_hint < 1 << 20);
 }
 
 #[test]
