@@ -1,6 +1,6 @@
 //! One value that readers follow and the control side replaces as a whole.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, ptr::NonNull, sync::Arc};
 
 use crate::{
     qsbr::{Domain, Reader},
@@ -96,10 +96,14 @@ impl<T: Send + Sync + 'static> Published<T> {
             // Release pairs with the acquire in `load`; acquire makes the old value's contents ours.
             self.current.swap(Box::into_raw(value), Ordering::AcqRel)
         };
-        // SAFETY: from Box::into_raw, and the swap made us its only owner: no other swap can have
+        self.retire(old, old_bytes);
+    }
+
+    fn retire(&self, old: *mut T, bytes: usize) {
+        let Some(old) = NonNull::new(old) else { return };
+        // SAFETY: from Box::into_raw, and the swap that returned it made us its only owner: no other can have
         // returned it. Readers that still hold it are what retiring waits for.
-        let old = unsafe { Box::from_raw(old) };
-        self.domain.retire_sized(old, old_bytes);
+        unsafe { self.domain.retire_raw(old, bytes) };
     }
 
     /// Shows the value to a thread of the control side, which need not be a reader. Swaps wait until
@@ -129,9 +133,7 @@ impl<T: Send + Sync + 'static> Drop for Published<T> {
     fn drop(&mut self) {
         // A load's result lives as long as its reader's borrow, not as long as `self`: retire here too.
         let last = self.current.swap(std::ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: from Box::into_raw; we are the last to own it.
-        let last = unsafe { Box::from_raw(last) };
-        self.domain.retire(last);
+        self.retire(last, size_of::<T>());
     }
 }
 

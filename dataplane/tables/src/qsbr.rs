@@ -52,6 +52,7 @@ use std::{
     cell::Cell,
     collections::VecDeque,
     marker::PhantomData,
+    ptr::NonNull,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -108,7 +109,22 @@ struct Retired {
     due: u64,
     since: Instant,
     bytes: usize,
-    item: Box<dyn Send>,
+    item: Item,
+}
+
+/// Something from `Box::into_raw`, freed when this is dropped. Not a Box meanwhile: readers may be looking at it, and
+/// to hand on a Box is to claim that nobody does.
+struct Item(NonNull<dyn Send>);
+
+// SAFETY: owns what it leads to, which is Send.
+unsafe impl Send for Item {}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        // SAFETY: from Box::into_raw, and ours alone by now: dropped after the grace period, or with the domain,
+        // which no reader outlives.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
 }
 
 /// Why a reader could not be registered.
@@ -187,13 +203,23 @@ impl Domain {
 
     /// As [`Domain::retire`], for an item that owns more memory than its own size: `bytes` in all.
     pub fn retire_sized(&self, item: Box<dyn Send>, bytes: usize) {
+        // SAFETY: a Box is its owner's, and comes from where Box::into_raw takes it.
+        unsafe { self.retire_raw(NonNull::from(Box::leak(item)), bytes) }
+    }
+
+    /// As [`Domain::retire_sized`], for an item at which readers may be looking, so that it can't be a Box any more.
+    ///
+    /// # Safety
+    /// The pointer comes from `Box::into_raw`, and is handed over for good.
+    pub(crate) unsafe fn retire_raw(&self, item: NonNull<dyn Send>, bytes: usize) {
+        let item = Item(item);
         let mut control = self.lock();
         if control.limbo.try_reserve(1).is_err() {
             // Not even a queue entry can be had. Freeing it here and now needs a grace period first;
             // if a stalled reader denies that too, a leak is the only safe way on.
             drop(control);
             if self.synchronize(LAST_RESORT_WAIT).is_err() {
-                Box::leak(item);
+                std::mem::forget(item);
             }
             return;
         }
@@ -228,7 +254,7 @@ impl Domain {
         Some(self.oldest_seen().min(self.epoch.load(Ordering::Relaxed)))
     }
 
-    fn take_due(&self, up_to: u64) -> Option<Box<dyn Send>> {
+    fn take_due(&self, up_to: u64) -> Option<Item> {
         let mut control = self.lock();
         if control.limbo.front()?.due > up_to {
             return None;

@@ -1,6 +1,10 @@
 //! Values with stable ids, each replaced on its own: next hops, ports.
 
-use std::{marker::PhantomData, ptr, sync::Arc};
+use std::{
+    marker::PhantomData,
+    ptr::{self, NonNull},
+    sync::Arc,
+};
 
 use crate::{
     qsbr::{Domain, Reader},
@@ -96,10 +100,9 @@ impl<T: Send + Sync + 'static> SlotTable<T> {
     }
 
     fn retire(&self, old: *mut T) {
-        if !old.is_null() {
+        if let Some(old) = NonNull::new(old) {
             // SAFETY: from Box::into_raw, and unpublished by the swap that returned it to us alone.
-            let old = unsafe { Box::from_raw(old) };
-            self.domain.retire(old);
+            unsafe { self.domain.retire_raw(old, size_of::<T>()) };
         }
     }
 }

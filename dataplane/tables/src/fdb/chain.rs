@@ -80,9 +80,9 @@ impl Chain {
         Ok(())
     }
 
-    /// Writer: takes out the entries that `which` picks, and hands each to `retire`, which must keep it
-    /// from being freed before a grace period.
-    pub(super) fn unlink(&self, mut which: impl FnMut(&Node) -> bool, mut retire: impl FnMut(Box<Node>)) {
+    /// Writer: takes out the entries that `which` picks, and hands each to `retire`, for good: it must keep it
+    /// from being freed before a grace period. They come from `Box::into_raw`.
+    pub(super) fn unlink(&self, mut which: impl FnMut(&Node) -> bool, mut retire: impl FnMut(NonNull<Node>)) {
         let mut link = &self.0;
         while let Some(node) = NonNull::new(link.load(Ordering::Relaxed)) {
             // SAFETY: linked, so not freed; only the writer unlinks.
@@ -91,9 +91,8 @@ impl Chain {
                 // Release pairs with the acquire load in `iter`: the next node is seen whole also by who
                 // comes to it by this link. The node's own `next` stays for those who stand on it.
                 link.store(seen.next.load(Ordering::Relaxed), Ordering::Release);
-                // SAFETY: from Box::into_raw in `push`; unlinked just now, once, and never used here again
-                // (`link` is the link before it).
-                retire(unsafe { Box::from_raw(node.as_ptr()) });
+                // Unlinked just now, once, and never used here again (`link` is the link before it).
+                retire(node);
             } else {
                 link = &seen.next;
             }

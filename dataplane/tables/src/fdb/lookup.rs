@@ -15,8 +15,9 @@ use crate::sync::{Ordering, fence};
 pub const MAX_BURST: usize = 64;
 
 /// Tables of more buckets than this are looked up as large ones: from about 4 MB on it takes longer to wait
-/// for a second bucket's line than to find out beforehand whether it is needed.
-const LARGE_FROM: usize = 1 << 16;
+/// for a second bucket's line than to find out beforehand whether it is needed. (Under loom, tables of one size are
+/// taken for large.)
+const LARGE_FROM: usize = if cfg!(loom) { 4 } else { 1 << 16 };
 
 /// A burst of lookups.
 struct Burst<'b, H> {

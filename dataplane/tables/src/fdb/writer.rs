@@ -277,7 +277,8 @@ impl<H: KeyHash> FdbWriter<H> {
         which: impl FnMut(&super::chain::Node) -> bool,
     ) {
         chain.unlink(which, |node| {
-            self.fdb.table.domain().retire(node);
+            // SAFETY: `Chain::unlink` says that it comes from Box::into_raw and is handed over.
+            unsafe { self.fdb.table.domain().retire_raw(node, size_of::<super::chain::Node>()) };
             self.tally.overflow -= 1;
             self.tally.len -= 1;
         });
