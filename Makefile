@@ -134,7 +134,7 @@ fuzz: deps-build ## Fuzz the parsers, FUZZ_SECONDS each (installs cargo-fuzz)
 BENCH ?=
 BENCH_MEMORY_MB ?= 1536
 .PHONY: bench
-bench: deps bench-micro bench-e2e ## Measure: micro-benchmarks, then weftd beside testpmd (BENCH=... picks)
+bench: deps bench-micro bench-e2e ## Measure: micro-benchmarks, then weftd beside Open vSwitch and testpmd (BENCH=... picks)
 
 .PHONY: bench-micro
 bench-micro: deps-build ## Micro-benchmarks of the wire and tables crates
@@ -154,7 +154,7 @@ bench-tables: deps ## The forwarding table beside rte_hash, hashbrown and dashma
 	    $(CARGO) bench --locked -p weft-benches --bench peers -- $(BENCH_TABLES)
 
 .PHONY: bench-e2e
-bench-e2e: deps build ## weftd beside testpmd between the same ports (BENCH='--help' lists the options)
+bench-e2e: deps build ## weftd beside Open vSwitch and testpmd between the same ports (BENCH='--help' lists the options)
 	$(CARGO) build --release --locked -p weft-benches
 	$(WEFT_HOST) with --memory $(BENCH_MEMORY_MB) --free -- $(AS_ROOT) $(PYTHON) -B benches/e2e/bench.py $(BENCH)
 
