@@ -71,9 +71,7 @@ impl State {
             generation: self.generation,
         });
         let bytes = std::mem::replace(&mut self.published_bytes, compile::bytes(&tables));
-        shared.fwd.tables.swap(tables);
-        // The old tables are counted by the size of their struct. What hangs on it waits too: an empty item has its size.
-        shared.domain.retire_sized(Box::new(()), bytes);
+        shared.fwd.tables.swap_sized(Box::new(tables), bytes);
     }
 
     /// Makes `new` the running objects. When it returns, every worker uses them, or nothing has changed. Refused while

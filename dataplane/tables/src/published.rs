@@ -89,8 +89,9 @@ impl<T: Send + Sync + 'static> Published<T> {
         self.swap_sized(value, bytes);
     }
 
-    /// As [`Published::swap_box`], counting the old value as `old_bytes` of memory that waits.
-    pub(crate) fn swap_sized(&self, value: Box<T>, old_bytes: usize) {
+    /// As [`Published::swap_box`], counting the old value as `old_bytes` of memory that waits: for one that owns more
+    /// than its own size.
+    pub fn swap_sized(&self, value: Box<T>, old_bytes: usize) {
         let old = {
             let _control = lock(&self.control);
             // Release pairs with the acquire in `load`; acquire makes the old value's contents ours.
