@@ -159,7 +159,7 @@ bench-e2e: deps build ## weftd beside Open vSwitch and testpmd between the same 
 	$(WEFT_HOST) with --memory $(BENCH_MEMORY_MB) --free -- $(AS_ROOT) $(PYTHON) -B benches/e2e/bench.py $(BENCH)
 
 .PHONY: bench-quick
-bench-quick: ## The end-to-end benchmark in about three minutes
+bench-quick: ## The end-to-end benchmark in about four minutes
 	$(MAKE) --no-print-directory bench-e2e BENCH='--quick'
 
 # ---- Quality -----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 """End-to-end benchmark: weftd beside Open vSwitch and dpdk-testpmd between the same ports, one core each, interleaved.
 
   bench.py                 everything, 5 rounds
-  bench.py --quick         few cases and rounds, about three minutes
+  bench.py --quick         few cases and rounds, about four minutes
   bench.py --case encap --tunnel vxlan --flows 1,10000 --rounds 3
 
 Results: benches/results/. docs/performance.md tells how to read them.

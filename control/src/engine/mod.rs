@@ -100,7 +100,7 @@ struct State {
     generation: u64,
     /// What the published tables were made from.
     published: (BTreeMap<String, PortFacts>, PortFacts),
-    /// Memory that the published tables take beside their own struct.
+    /// Memory that the published tables take.
     published_bytes: usize,
     reloads: u64,
     /// Pools of ports that are gone.

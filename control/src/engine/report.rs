@@ -17,9 +17,6 @@ use crate::status::{
     PortStats, PortStatus, QueueOwner, Stats, Status, UplinkStatus, VtepStatus, WaitingStats, WorkerStatus,
 };
 
-/// As [`fdb::FdbStats::buckets`] says.
-const ENTRIES_PER_BUCKET: u64 = 4;
-
 /// A worker's cycle counters when they were last looked at.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sample {
@@ -50,7 +47,7 @@ fn drops_by_name(t: &PortTotals) -> BTreeMap<String, u64> {
 fn table_stats(s: &fdb::FdbStats) -> FdbTableStats {
     FdbTableStats {
         entries: s.entries as u64,
-        places: s.buckets as u64 * ENTRIES_PER_BUCKET,
+        places: s.places as u64,
         load_percent: s.load * 100.0,
         bytes: s.bytes as u64,
         chained_entries: s.overflow as u64,

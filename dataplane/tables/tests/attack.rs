@@ -1,8 +1,12 @@
 //! A tenant picks its own MACs. What can it do to a lookup?
 #![cfg(not(loom))]
 
+#[path = "common/constant.rs"]
+mod constant;
+
 use std::collections::HashSet;
 
+use constant::Constant;
 use weft_tables::{
     fdb::{Fdb, FdbConfig, FdbKey, KeyHash, KeyedHash, MISS, Seed},
     qsbr::Domain,
@@ -78,6 +82,20 @@ fn a_table_whose_seed_is_known_takes_another() {
     assert_eq!(fdb.lookup(&reader, FdbKey::new(77, 0)), MISS);
 }
 
+/// The same by a bulk replacement: it reseeds, and says so.
+#[test]
+fn a_replacement_whose_keys_collide_takes_another_seed() {
+    let known = Seed::fixed(1);
+    let keys = crafted(&known, 200);
+    let domain = Domain::new(1);
+    let (mut writer, _) = Fdb::new(&domain, config(Some(known)));
+    writer.replace_all(keys.iter().map(|key| (*key, 1))).unwrap();
+    let stats = writer.stats();
+    assert_eq!((stats.entries, stats.reseeded, stats.overflow), (200, 1, 0), "{stats:?}");
+    assert!(stats.anomalies > 8, "{stats:?}");
+    assert!(keys.iter().all(|key| writer.get(*key) == Some(1)));
+}
+
 /// Buckets are compared whole, so that a key's word A is compared with words B, too. A tenant that picks its MAC so
 /// that it looks like the B of another's entry must not be sent where that entry leads.
 #[test]
@@ -111,15 +129,6 @@ fn a_mac_that_looks_like_an_entrys_other_word_finds_nothing() {
 /// Where no seed can help, the table does not go on reseeding: it doubles its patience each time.
 #[test]
 fn reseeding_ends_where_it_does_not_help() {
-    struct Constant;
-    impl KeyHash for Constant {
-        fn new(_: &Seed) -> Self {
-            Self
-        }
-        fn hash(&self, _: FdbKey) -> u64 {
-            0
-        }
-    }
     let domain = Domain::new(1);
     let (mut writer, _) = Fdb::<Constant>::with_hash(&domain, config(None));
     let count = if cfg!(miri) { 50 } else { 600 };

@@ -2,10 +2,10 @@
 //!
 //! The key's 72 bits, in a block of 128, go through three rounds, each under a secret key of its own, after
 //! another was added at the beginning. After two rounds every bit of the block depends on every byte of the
-//! key; a third takes away what two leave to be seen of structure: at least nine S-boxes are active in any
-//! differential over three rounds (Daemen and Rijmen, The Design of Rijndael, section 9.5), so that no
-//! difference between two keys leads to a given difference between hashes with a probability above 2^-54,
-//! over the secret keys. The two halves of the hash are two columns of the state.
+//! key; a third takes away what two leave to be seen of structure: in every differential trail over three
+//! rounds at least nine S-boxes are active, so that none has a probability above 2^-54 over the secret keys (the wide
+//! trail strategy: Daemen and Rijmen, The Design of Rijndael, chapter 9). The two halves of the hash are two
+//! columns of the state.
 //!
 //! It is not an encryption: nobody sees what comes out of it, but for how long a lookup takes.
 

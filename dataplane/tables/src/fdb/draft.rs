@@ -52,7 +52,7 @@ impl Sizing {
     }
 }
 
-/// What tables of one writer have in common, but for the seed.
+/// What the tables of one writer have in common; only the seed may become another.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     pub(super) seed: Seed,
@@ -82,6 +82,15 @@ pub(super) struct Draft<H> {
     pub(super) table: Box<Table<H>>,
     pub(super) tally: Tally,
     pub(super) shape: Shape,
+}
+
+/// What [`Draft::load`] has made.
+pub(super) struct Loaded<H> {
+    pub(super) draft: Draft<H>,
+    /// Entries that went into chains on the way.
+    pub(super) anomalies: u64,
+    /// How often it took another seed because of them.
+    pub(super) reseeded: u64,
 }
 
 impl<H: KeyHash> Draft<H> {
@@ -123,8 +132,7 @@ impl<H: KeyHash> Draft<H> {
         Ok(draft)
     }
 
-    /// A table of these entries with at least so many buckets. If a key comes twice its last value counts. Also
-    /// returns how often it took another seed on the way.
+    /// A table of these entries with at least so many buckets. If a key comes twice its last value counts.
     ///
     /// # Panics
     /// If a value is [`MISS`].
@@ -133,22 +141,24 @@ impl<H: KeyHash> Draft<H> {
         least_buckets: usize,
         shape: Shape,
         interval: u16,
-    ) -> Result<(Self, u64), OutOfMemory> {
+    ) -> Result<Loaded<H>, OutOfMemory> {
         // The hint is a stranger's word: no more memory in advance than for the largest table we expect.
         let expected = shape.sizing.buckets_for(entries.size_hint().0.min(1 << 24));
         let mut draft = Self::new(expected.max(least_buckets), shape, interval)?;
-        let mut anomalies = 0;
+        let (mut anomalies, mut reseeded) = (0, 0);
         let mut reseed_at = TOLERATED_OVERFLOW;
         let mut entries = entries.fuse();
         let mut batch = Batch::default();
         loop {
             batch.fill(&mut entries);
             if batch.len == 0 {
-                return Ok((draft, anomalies));
+                return Ok(Loaded { draft, anomalies, reseeded });
             }
+            let before = draft.tally.overflow;
             draft.put(&mut batch)?;
+            anomalies += draft.tally.overflow.saturating_sub(before) as u64;
             if draft.tally.overflow > reseed_at {
-                anomalies += 1;
+                reseeded += 1;
                 draft = draft.rebuilt(draft.table.buckets.len(), draft.shape.reseeded())?;
                 reseed_at = draft.tally.overflow * 2 + TOLERATED_OVERFLOW;
             }

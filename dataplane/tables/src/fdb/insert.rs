@@ -75,7 +75,9 @@ impl<'t, H: KeyHash> Job for Find<'t, H> {
         let key = self.key.in_registers();
         let hash = self.table.hash.hash(key);
         // SAFETY: the caller's promise.
-        let found = unsafe { self.table.find_hashed::<C>(&key, hash) };
+        let scan = unsafe { C::scan(self.table.candidate(self.table.first(hash)), &key) };
+        // SAFETY: as above.
+        let found = unsafe { self.table.find_beyond::<C>(&key, hash, scan) };
         (hash, found)
     }
 }
@@ -242,14 +244,6 @@ impl<H: KeyHash> Table<H> {
             // Without a branch, as which one is full can't be predicted.
             prefetch(self.candidate(if scan.empty == 0 { pair.second } else { pair.first }));
         }
-    }
-
-    /// # Safety
-    /// As [`Compare::hints`].
-    #[inline(always)]
-    unsafe fn find_hashed<C: Compare>(&self, key: &FdbKey, hash: u64) -> Option<Found<'_>> {
-        // SAFETY: the caller's promise.
-        unsafe { self.find_beyond::<C>(key, hash, C::scan(self.candidate(self.first(hash)), key)) }
     }
 
     /// Where a key is, given what is in its first bucket.

@@ -186,6 +186,8 @@ pub struct FdbStats {
     pub entries: usize,
     /// Buckets of four entries each.
     pub buckets: usize,
+    /// Entries for which there is a place in buckets.
+    pub places: usize,
     /// Entries per place in buckets: 0 to about 1.
     pub load: f64,
     /// Entries in overflow chains.

@@ -1,5 +1,4 @@
-//! Room on the stack for one value a key of a burst, not cleared beforehand: clearing what is about to be written
-//! costs a tenth of a burst's lookup.
+//! Room on the stack for one value a key of a burst, not cleared beforehand, as it is about to be written.
 
 use std::mem::MaybeUninit;
 

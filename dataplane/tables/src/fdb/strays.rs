@@ -3,8 +3,8 @@
 //! A *stray* is a key that found no place in its first bucket. Two bits of the hash put each key into one of
 //! four groups of its first bucket, and the bucket's byte counts the strays of each group, up to three; three
 //! stands for "three or more" and stays until the table is rebuilt. A count of zero says: no key of this group
-//! is in its second bucket. Half full, a table's second buckets are thus looked at for about one key in thirty that
-//! is not there, where one in twenty is; and since the bytes of a million entries fit into a core's cache,
+//! is in its second bucket. Half full, a table has one key in 25 in its second bucket, and one key in 55
+//! that is not there at all is looked for in vain; and since the bytes of a million entries fit into a core's cache,
 //! a burst can have the second buckets' lines on their way together with the first ones'.
 //!
 //! The writer counts a stray before it fills the entry and uncounts it after it has cleared the entry, so

@@ -137,11 +137,6 @@ impl<H: KeyHash> Table<H> {
         unsafe { self.buckets.get_unchecked(index as usize) }
     }
 
-    #[inline]
-    pub(super) fn bucket(&self, index: u32) -> &Bucket {
-        &self.buckets[index as usize]
-    }
-
     /// The chain for keys with these candidates.
     #[inline]
     pub(super) fn chain(&self, pair: Pair) -> &Chain {

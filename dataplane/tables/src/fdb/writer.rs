@@ -169,7 +169,7 @@ impl<H: KeyHash> FdbWriter<H> {
     }
 
     /// Keeps the entries for which `keep` says so: it is told key, value and age, as [`FdbWriter::age`] counts
-    /// (0 if no stamps are kept). Goes through the whole table: some 5 ns an entry.
+    /// (0 if no stamps are kept). Goes through the whole table.
     pub fn retain_by_age(&mut self, mut keep: impl FnMut(FdbKey, u32, u16) -> bool) {
         // SAFETY: see `table`; nothing below swaps it before the loop's end.
         let table: &Table<H> = unsafe { self.fdb.table.peek() };
@@ -206,11 +206,11 @@ impl<H: KeyHash> FdbWriter<H> {
         entries: impl IntoIterator<Item = (FdbKey, u32)>,
     ) -> Result<(), OutOfMemory> {
         self.check_backlog()?;
-        let (draft, anomalies) =
-            Draft::load(entries.into_iter(), self.least_buckets, self.shape, self.tally.interval)?;
-        self.anomalies += anomalies;
+        let loaded = Draft::load(entries.into_iter(), self.least_buckets, self.shape, self.tally.interval)?;
+        self.anomalies += loaded.anomalies;
+        self.reseeded += loaded.reseeded;
         self.replaced += 1;
-        self.publish(draft);
+        self.publish(loaded.draft);
         Ok(())
     }
 
@@ -225,6 +225,7 @@ impl<H: KeyHash> FdbWriter<H> {
         FdbStats {
             entries: self.tally.len,
             buckets: table.buckets.len(),
+            places: table.slots(),
             load: self.tally.len as f64 / table.slots() as f64,
             overflow: self.tally.overflow,
             worn: self.tally.worn,
