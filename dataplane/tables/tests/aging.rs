@@ -2,25 +2,16 @@
 //! exact, whatever moves entries about: displacement, chains, growth, shrinking, another seed.
 #![cfg(not(loom))]
 
+#[path = "common/constant.rs"]
+mod constant;
+
+use constant::Constant;
 use hashbrown::HashMap;
 use proptest::{collection::vec, prelude::*};
 use weft_tables::{
     fdb::{Fdb, FdbConfig, FdbKey, KeyHash, KeyedHash, MISS, Seed},
     qsbr::Domain,
 };
-
-/// Every key has the same two buckets, so that most are in a chain.
-struct Constant;
-
-impl KeyHash for Constant {
-    fn new(_: &Seed) -> Self {
-        Self
-    }
-
-    fn hash(&self, _: FdbKey) -> u64 {
-        0x8000_0000_0000_0000
-    }
-}
 
 #[derive(Debug, Clone)]
 enum Op {

@@ -2,6 +2,10 @@
 //! under bad ones, which fill buckets unevenly and push entries into the overflow chains.
 #![cfg(not(loom))]
 
+#[path = "common/constant.rs"]
+mod constant;
+
+use constant::Constant;
 use hashbrown::HashMap;
 use proptest::{collection::vec, prelude::*};
 use weft_tables::{
@@ -19,19 +23,6 @@ impl KeyHash for Identity {
 
     fn hash(&self, key: FdbKey) -> u64 {
         key.words().0
-    }
-}
-
-/// Every key has the same two buckets.
-struct Constant;
-
-impl KeyHash for Constant {
-    fn new(_: &Seed) -> Self {
-        Self
-    }
-
-    fn hash(&self, _: FdbKey) -> u64 {
-        0x8000_0000_0000_0000
     }
 }
 

@@ -2,15 +2,19 @@
 //! refuses what is larger than a limit, on request.
 #![cfg(not(loom))]
 
+#[path = "common/constant.rs"]
+mod constant;
+
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     collections::HashMap,
 };
 
+use constant::Constant;
 use weft_tables::{
     OutOfMemory,
-    fdb::{Fdb, FdbConfig, FdbKey, FdbWriter, KeyHash, MISS, Seed},
+    fdb::{Fdb, FdbConfig, FdbKey, FdbWriter, KeyHash, MISS},
     qsbr::Domain,
 };
 
@@ -97,15 +101,6 @@ fn without_memory_to_grow_the_table_fills_up_in_place() {
 
 #[test]
 fn without_any_memory_an_insert_fails_and_changes_nothing() {
-    struct Constant;
-    impl KeyHash for Constant {
-        fn new(_: &Seed) -> Self {
-            Self
-        }
-        fn hash(&self, _: FdbKey) -> u64 {
-            0
-        }
-    }
     let domain = Domain::new(1);
     let (mut writer, fdb) = Fdb::<Constant>::with_hash(&domain, FdbConfig::default());
     for i in 0..12 {
