@@ -97,7 +97,7 @@
 //!
 //! # What proves it
 //!
-//! `tests/loom_fdb.rs` runs each protocol in all interleavings (in the larger ones, all up to 2 or 3
+//! `tests/loom_*.rs` run each protocol in all interleavings (in the larger ones, all up to 2 or 3
 //! preemptions) on tables of four places; `tests/model.rs` compares with a hash map under good and bad hashes;
 //! `tests/stress.rs` lets a writer run at full speed against readers that know what must be there.
 //! Not modelled by loom: real sizes, the hash, and the layout of the buckets' array, which the latter two run.
