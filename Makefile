@@ -14,6 +14,8 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 CARGO ?= cargo
 # Debian's own Python: the packages python3-scapy and python3-pytest belong to it.
 PYTHON ?= /usr/bin/python3
+# The Lua that Pktgen-DPDK is built with.
+LUA ?= lua5.3
 CARGO_TARGET_DIR ?= target
 SKIP_DEPS ?= 0
 # Loom looks at every interleaving with up to this many preemptions.
@@ -60,13 +62,15 @@ demo: deps build ## Two hosts, two VMs, GENEVE and VXLAN, then full rate; cleans
 # ---- Test --------------------------------------------------------------------------------------
 
 .PHONY: test
-test: deps ## All tests: units, loom, host scripts, systems
+test: deps ## All tests: units, loom, scripts, systems
 	@echo "==> Rust tests"
 	@$(MAKE) --no-print-directory test-unit SKIP_DEPS=1
 	@echo "==> Model checks of the lock-free tables"
 	@$(MAKE) --no-print-directory test-loom SKIP_DEPS=1
 	@echo "==> Host scripts"
 	@$(MAKE) --no-print-directory test-scripts SKIP_DEPS=1
+	@echo "==> Scripts for Pktgen-DPDK"
+	@$(MAKE) --no-print-directory test-pktgen SKIP_DEPS=1
 	@echo "==> System tests"
 	@$(MAKE) --no-print-directory test-system SKIP_DEPS=1
 
@@ -82,6 +86,10 @@ test-loom: deps-build ## Model-check table publication and the FDB under every i
 .PHONY: test-scripts
 test-scripts: deps ## weft-host and setup-deps.sh
 	$(AS_ROOT) $(PYTEST) -q hugepage-scripts/tests
+
+.PHONY: test-pktgen
+test-pktgen: deps ## The scripts for Pktgen-DPDK, without it (lua5.3)
+	$(LUA) benches/pktgen/test.lua
 
 .PHONY: test-system
 test-system: deps build ## Real peers: kernel, Open vSwitch, QEMU guests, testpmd (T=... picks: pytest arguments)
@@ -164,6 +172,13 @@ bench-tables: deps ## The forwarding table beside rte_hash, hashbrown and dashma
 bench-e2e: deps build ## weftd beside Open vSwitch and testpmd between the same ports (BENCH='--help' lists the options)
 	$(CARGO) build --release --locked -p weft-benches
 	$(WEFT_HOST) with --memory $(BENCH_MEMORY_MB) --free -- $(AS_ROOT) $(PYTHON) -B benches/e2e/bench.py $(BENCH)
+
+# Arguments such as BENCH_SCALING='--case l2 --rounds 9'.
+BENCH_SCALING ?=
+.PHONY: bench-scaling
+bench-scaling: deps build ## One worker and two, with packets from memory and no generator (BENCH_SCALING=... picks)
+	$(CARGO) build --release --locked -p weft-benches
+	$(WEFT_HOST) with --memory 512 --free -- $(AS_ROOT) $(PYTHON) -B benches/e2e/scaling.py $(BENCH_SCALING)
 
 .PHONY: bench-quick
 bench-quick: ## The end-to-end benchmark in about four minutes
