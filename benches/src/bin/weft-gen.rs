@@ -5,7 +5,7 @@
 //! transmit ring full and nothing to receive. Near zero, the result is the generator's speed and not the switch's.
 //!
 //! What makes it fast enough: every buffer of the transmit pool holds the frame already, so that sending is taking a
-//! buffer and writing the flow's 10 to 12 bytes over it. (Long frames, which cost the switch more as well, are copied.)
+//! buffer and writing the flow's 10 to 12 bytes over it.
 //!
 //! It plays the remote VTEP as well: it answers ARP for its address on both devices.
 #![deny(unsafe_code)]
@@ -17,16 +17,14 @@ use clap::{Parser, ValueEnum};
 use serde_json::json;
 use weft_benches::frames::{self, Check, OUTER, PEER, Patch, Wrap};
 use weft_port::{
-    BURST, Burst, DEFAULT_DATA_ROOM, Eal, EalConfig, EthConfig, EthDev, HEADROOM, Mbuf, Mempool, PortError,
-    RxQueue, TxQueue, free_burst, pin_current_thread, tsc, tsc_hz,
+    BURST, Burst, DEFAULT_DATA_ROOM, Eal, EalConfig, EthConfig, EthDev, Mbuf, Mempool, PortError, RxQueue,
+    TxQueue, free_burst, pin_current_thread, tsc, tsc_hz,
 };
 use weft_wire::arp::{self, ArpOp};
 use weft_wire::{Encap, MacAddr};
 
 /// Packets and descriptors of each transmit ring.
 const RING: u16 = 1024;
-/// Bytes that the virtio driver puts in front of a packet.
-const VIRTIO_HEADER: usize = 12;
 /// One received packet in this many is compared byte for byte; of each one the length is checked.
 const SAMPLE: u64 = 128;
 /// The transmitting device is looked at for ARP once in this many rounds.
@@ -190,10 +188,8 @@ struct Counts {
 struct Source {
     pool: Mempool,
     wrap: Wrap,
-    /// A frame of any flow.
-    frame: Vec<u8>,
-    /// Whether the pool's buffers hold it, in the room in front of the data of a fresh one.
-    in_front: bool,
+    /// Bytes of a frame, which every buffer of the pool holds.
+    len: usize,
     patches: Vec<Patch>,
     next: usize,
 }
@@ -204,17 +200,13 @@ impl Source {
             Mempool::new(eal, "gen-tx", 2 * u32::from(RING) - 1, 256, DEFAULT_DATA_ROOM, -1).map_err(text)?;
         let frame = frames::build(wrap, 0, size);
         let patches = frames::shuffled(wrap, flows, size);
-        let in_front = frame.len() + VIRTIO_HEADER <= usize::from(HEADROOM);
-        if in_front {
-            let all: Vec<Mbuf> = std::iter::from_fn(|| pool.alloc()).collect();
-            for mut m in all {
-                m.prepend(frame.len()).ok_or("a buffer has no headroom")?.copy_from_slice(&frame);
-            }
+        for mut m in std::iter::from_fn(|| pool.alloc()).collect::<Vec<Mbuf>>() {
+            m.grow(frame.len()).ok_or("a buffer is too small")?.copy_from_slice(&frame);
         }
-        Ok(Self { pool, wrap, frame, in_front, patches, next: 0 })
+        Ok(Self { pool, wrap, len: frame.len(), patches, next: 0 })
     }
 
-    /// Fills an empty burst as far as there are buffers.
+    /// Fills an empty burst if there are buffers.
     #[inline]
     fn fill(&mut self, burst: &mut Burst) {
         match self.wrap {
@@ -224,20 +216,13 @@ impl Source {
     }
 
     fn fill_behind<const OUTER_LEN: usize>(&mut self, burst: &mut Burst) {
-        // All buffers first and all writing after that: each is a line or two that the other core had last, and so
-        // they are waited for together.
-        burst.extend(std::iter::from_fn(|| self.pool.alloc()).take(BURST));
+        if !self.pool.alloc_bulk(burst, BURST) {
+            return;
+        }
         for m in burst.iter_mut() {
-            // A fresh buffer is empty and has its data begin at the same place each time, so what was written in
-            // front of that place is the packet again once it is taken.
-            let frame = if self.in_front {
-                m.prepend(self.frame.len())
-            } else if m.append(&self.frame) {
-                m.data_mut()
-            } else {
-                None
-            };
-            if let Some(frame) = frame {
+            // A fresh buffer is empty and has its data begin at the same place each time, so what was written there
+            // is the packet again once it is taken.
+            if let Some(frame) = m.grow(self.len) {
                 self.patches[self.next].apply::<OUTER_LEN>(frame);
             }
             self.next += 1;
