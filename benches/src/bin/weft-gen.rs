@@ -4,7 +4,7 @@
 //! prints one line of JSON. It says itself whether it was the bottleneck: `idle` is the share of time in which it had
 //! found the transmit ring full and nothing to receive. Near zero, the result is the generator's speed and not the switch's.
 //!
-//! A run has these parts: one frame at a time until the first one arrives; warming up at full speed until every flow
+//! A run has these parts: a burst now and then until the first frame arrives; warming up at full speed until every flow
 //! was sent a few times; silence until nothing is on its way any more; counting; silence again. What is lost is exact,
 //! therefore: all that was sent while counting and did not come until nothing came any more.
 //!
@@ -168,6 +168,8 @@ impl Port {
             tx_desc: RING,
             mtu: 1500,
             promiscuous: true,
+            rx_checksums: false,
+            free_early: false,
             pool: pool.clone(),
         };
         let (dev, rx, tx) = EthDev::open(eal, &config).map_err(text)?;
@@ -206,8 +208,8 @@ fn text(e: PortError) -> String {
 /// What to send.
 enum Load<'a> {
     Nothing,
-    /// One frame.
-    One,
+    /// One burst, whatever of it the ring takes.
+    Burst,
     /// As much as the ring takes.
     Full,
     Paced(&'a mut Pacer),
@@ -263,7 +265,7 @@ impl Generator {
                 }
                 self.a.tx.tx_burst(&mut self.out)
             }
-            Load::One => self.send_now(1, now),
+            Load::Burst => self.send_now(BURST, now),
             Load::Paced(pacer) => match pacer.due(now) {
                 0 => 0,
                 n => self.send_now(n, now),
@@ -305,11 +307,11 @@ impl Generator {
         Mark { at, counts: self.counts, received: self.sink.received, waited: waited() }
     }
 
-    /// Sends single frames until one arrives.
+    /// Sends single bursts until something arrives. Never less than a burst, so that the ring is a whole number of them.
     fn knock(&mut self, seconds: f64) -> Result<(), String> {
         let end = tsc() + ticks(seconds);
         while self.sink.received.frames == 0 {
-            if self.round(&mut Load::One) > end {
+            if self.round(&mut Load::Burst) > end {
                 return Err(format!(
                     "nothing arrived in {seconds} s: {} sent, {} wrong frames, {} ARP replies",
                     self.counts.sent, self.sink.received.bad, self.sink.received.arp
