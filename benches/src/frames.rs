@@ -182,10 +182,15 @@ impl Patch {
     }
 }
 
+/// Where in a frame it stands when that was sent.
+pub const fn stamp_at(wrap: Wrap) -> usize {
+    wrap.outer_len() + STAMP_AT
+}
+
 /// Writes when the frame was sent, in ticks of the time stamp counter. A frame that is too short is left alone.
 #[inline]
 pub fn set_stamp(wrap: Wrap, frame: &mut [u8], ticks: u64) {
-    let at = wrap.outer_len() + STAMP_AT;
+    let at = stamp_at(wrap);
     if frame.len() >= at + 8 {
         put(frame, at, ticks.to_le_bytes());
     }
@@ -194,7 +199,7 @@ pub fn set_stamp(wrap: Wrap, frame: &mut [u8], ticks: u64) {
 /// When the frame was sent, or `None` if it holds no time.
 #[inline]
 pub fn stamp(wrap: Wrap, frame: &[u8]) -> Option<u64> {
-    let ticks = u64::from_le_bytes(*frame.get(wrap.outer_len() + STAMP_AT..)?.first_chunk()?);
+    let ticks = u64::from_le_bytes(*frame.get(stamp_at(wrap)..)?.first_chunk()?);
     (ticks != 0).then_some(ticks)
 }
 

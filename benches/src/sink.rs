@@ -98,6 +98,9 @@ impl Sink {
 
     fn ages(&mut self, burst: &Burst, now: u64) {
         let Some(latency) = &mut self.latency else { return };
+        // The lines were the other core's last: they are waited for together.
+        let at = frames::stamp_at(self.wrap) as u16;
+        burst.iter().for_each(|m| m.prefetch_at(at));
         for m in burst.iter().filter(|m| self.lens.contains(&m.pkt_len())) {
             match frames::stamp(self.wrap, m.data()) {
                 Some(sent) if sent <= now => latency.record(now - sent),

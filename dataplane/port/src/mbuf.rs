@@ -320,6 +320,16 @@ impl Mbuf {
         raw::prefetch(unsafe { raw::buf_addr(m).add(raw::data_off(m).into()) }.cast());
     }
 
+    /// Asks the CPU for the line that byte `at` of the data is in.
+    #[inline(always)]
+    pub fn prefetch_at(&self, at: u16) {
+        let m = self.as_ptr();
+        // SAFETY: owned and live; the address is only a hint, and not dereferenced.
+        raw::prefetch(
+            unsafe { raw::buf_addr(m).wrapping_add(raw::data_off(m).into()).wrapping_add(at.into()) }.cast(),
+        );
+    }
+
     /// Asks the CPU for the mbuf itself, which [`Mbuf::prefetch`] has to read.
     #[inline(always)]
     pub fn prefetch_header(&self) {

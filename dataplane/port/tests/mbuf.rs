@@ -67,6 +67,8 @@ fn fresh(pool: &Mempool) {
     assert_eq!(pool.in_use(), 1);
     assert_eq!(m.vlan_stripped(), None);
     m.prefetch();
+    m.prefetch_at(0);
+    m.prefetch_at(u16::MAX);
     m.prefetch_header();
     assert_eq!(format!("{m:?}"), "Mbuf(0 bytes in 1 segments)");
 }
