@@ -203,21 +203,35 @@ impl Mbuf {
     /// packet shares that segment.
     #[must_use]
     pub fn append(&mut self, bytes: &[u8]) -> bool {
+        match self.grow(bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Grows the packet by `n` bytes behind the last segment's and returns them: they hold whatever was there. `None`,
+    /// with nothing changed, if they do not fit there or another packet shares that segment.
+    #[inline]
+    pub fn grow(&mut self, n: usize) -> Option<&mut [u8]> {
         let head = self.as_ptr();
         // SAFETY: the last segment is part of the owned chain; the new bytes are within its buffer, which nobody
-        // else holds, as both were checked.
+        // else holds, as both were checked. DPDK's memory starts zeroed, so that they have values.
         unsafe {
-            let m = last(head);
-            if bytes.len() > usize::from(tailroom(m)) || !exclusive(m) {
-                return false;
+            // The link to the next segment is in the mbuf's second cache line, which is left alone where it can be.
+            let m = if self.nb_segs() == 1 { head } else { last(head) };
+            if n > usize::from(tailroom(m)) || !exclusive(m) {
+                return None;
             }
-            let Some(pkt_len) = raw::pkt_len(head).checked_add(bytes.len() as u32) else { return false };
-            let end = usize::from(raw::data_off(m)) + usize::from(raw::data_len(m));
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), raw::buf_addr(m).add(end), bytes.len());
-            raw::set_data_len(m, raw::data_len(m) + bytes.len() as u16);
+            let pkt_len = raw::pkt_len(head).checked_add(n as u32)?;
+            let data_len = raw::data_len(m);
+            let end = usize::from(raw::data_off(m)) + usize::from(data_len);
+            raw::set_data_len(m, data_len + n as u16);
             raw::set_pkt_len(head, pkt_len);
+            Some(slice::from_raw_parts_mut(raw::buf_addr(m).add(end), n))
         }
-        true
     }
 
     /// Makes `tail` the end of this packet. False if the chain would be too long; `tail` is freed then.
@@ -304,6 +318,16 @@ impl Mbuf {
         let m = self.as_ptr();
         // SAFETY: owned and live; the address is only a hint.
         raw::prefetch(unsafe { raw::buf_addr(m).add(raw::data_off(m).into()) }.cast());
+    }
+
+    /// Asks the CPU for the line that byte `at` of the data is in.
+    #[inline(always)]
+    pub fn prefetch_at(&self, at: u16) {
+        let m = self.as_ptr();
+        // SAFETY: owned and live; the address is only a hint, and not dereferenced.
+        raw::prefetch(
+            unsafe { raw::buf_addr(m).wrapping_add(raw::data_off(m).into()).wrapping_add(at.into()) }.cast(),
+        );
     }
 
     /// Asks the CPU for the mbuf itself, which [`Mbuf::prefetch`] has to read.

@@ -67,6 +67,8 @@ fn fresh(pool: &Mempool) {
     assert_eq!(pool.in_use(), 1);
     assert_eq!(m.vlan_stripped(), None);
     m.prefetch();
+    m.prefetch_at(0);
+    m.prefetch_at(u16::MAX);
     m.prefetch_header();
     assert_eq!(format!("{m:?}"), "Mbuf(0 bytes in 1 segments)");
 }
@@ -106,6 +108,15 @@ fn back(pool: &Mempool) {
     assert!(m.append(&[7; 2048 - 64]));
     assert_eq!((m.pkt_len(), m.tailroom()), (2048, 0));
     assert!(m.trim_to(0) && m.data().is_empty());
+
+    assert!(m.append(b"head"));
+    let room = m.grow(60).expect("room");
+    assert_eq!((room.len(), room[0]), (60, frame(1, 100)[4]), "what was there is there");
+    room[59] = 0xaa;
+    assert_eq!((m.data_len(), m.pkt_len(), m.data()[63]), (64, 64, 0xaa));
+    assert!(m.grow(2048 - 63).is_none() && m.grow(usize::MAX).is_none(), "one byte too many");
+    assert_eq!(m.pkt_len(), 64, "a refusal changes nothing");
+    assert!(m.grow(0).is_some_and(|room| room.is_empty()));
 }
 
 fn chains(pool: &Mempool) {
@@ -239,6 +250,26 @@ fn bursts(pool: &Mempool) {
     free_burst(&mut burst);
     assert!(burst.is_empty());
     free_burst(&mut burst);
+
+    assert!(pool.alloc_bulk(&mut burst, 0) && burst.is_empty());
+    burst.extend(pool.alloc_copy(b"first"));
+    assert!(pool.alloc_bulk(&mut burst, BURST));
+    assert_eq!((burst.len(), pool.in_use() as usize), (BURST + 1, BURST + 1));
+    assert_eq!(burst[0].data(), b"first", "what was there stays in front");
+    for m in &burst[1..] {
+        assert_eq!((m.pkt_len(), m.nb_segs(), m.headroom(), m.is_exclusive()), (0, 1, HEADROOM, true));
+    }
+    for (i, m) in burst.iter_mut().enumerate().skip(1) {
+        assert!(m.append(&[i as u8]));
+    }
+    assert!(burst.iter().enumerate().skip(1).all(|(i, m)| m.data() == [i as u8]), "each is one of its own");
+    assert!(!pool.alloc_bulk(&mut burst, BURST) && !pool.alloc_bulk(&mut burst, usize::MAX), "no room");
+    assert_eq!(burst.len(), BURST + 1);
+    let mut held: Vec<Mbuf> = std::iter::from_fn(|| pool.alloc()).collect();
+    held.truncate(held.len() - 3);
+    assert!(!pool.alloc_bulk(&mut burst, 4), "three are left");
+    assert_eq!((burst.len(), pool.available()), (BURST + 1, 3), "a refusal keeps nothing");
+    assert!(pool.alloc_bulk(&mut burst, 3));
 }
 
 fn exhaustion(pool: &Mempool) {
