@@ -12,42 +12,77 @@ use crate::underlay::punt::{Punt, Ring};
 use std::net::Ipv4Addr;
 use weft_port::{Burst, Mbuf};
 use weft_tables::fdb::FdbKey;
-use weft_wire::{Encap, OuterError, RxChecks, Underlay, Vni, classify_underlay, ecn, ethernet};
+use weft_wire::{CommonTunnel, CommonVtep, Encap, OuterError, RxChecks, Underlay, Vni};
+use weft_wire::{classify_underlay, ecn, ethernet};
 
 /// Bytes that must lie in the first buffer: outer headers with all options, and enough of the inner frame to hash it.
 const HEADERS: usize = weft_wire::underlay::MAX_HEADERS + 66;
 
-/// Moves the inner frames of tunnel packets into `out` with their bridge domain and FDB key.
-pub(crate) fn decap(v: View<'_>, lane: &mut Lane, up: &Uplink, burst: &mut Burst, out: &mut Scratch) {
-    for m in burst.iter() {
-        m.prefetch();
-    }
+/// Leaves the inner frames of tunnel packets in `burst`, and their bridge domains and FDB keys in `work`.
+pub(crate) fn decap(v: View<'_>, lane: &mut Lane, up: &Uplink, burst: &mut Burst, work: &mut Scratch) {
+    let vtep = CommonVtep::new(&up.local);
     let mut last = LastTunnel::default();
-    for mut m in burst.drain(..) {
-        // A stripped tag with VID 0 is only a priority (IEEE 802.1Q 6.9); any other VLAN is the host's business.
-        let other_vlan = m.vlan_stripped().is_some_and(|tci| tci & 0x0fff != 0);
-        let verdict = if other_vlan { Ok(None) } else { one(v, up, &mut last, &mut m) };
+    let (mut gone, mut punted) = (0u64, 0u64);
+    let places = work.keys.iter_mut().zip(&mut work.bds);
+    for (i, (m, (key, bd))) in burst.iter_mut().zip(places).enumerate() {
+        let verdict = match common(v.tables, &vtep, &mut last, m) {
+            Some(verdict) => verdict,
+            None => any(v, up, &mut last, m),
+        };
         match verdict {
-            Ok(Some((bd, key))) => out.push(m, bd, key),
-            Ok(None) => {
-                let ring = if is_arp(m.data()) { Ring::Arp } else { Ring::Host };
-                if lane.punt.push(ring, Punt::Host { mbuf: m, src: up.slot }).is_err() {
-                    lane.counters.dropped(up.slot, DropReason::PuntFull, 1);
-                }
+            Ok(Some(tunnel)) => (*bd, *key) = tunnel,
+            Ok(None) => punted |= 1 << i,
+            Err(reason) => {
+                lane.counters.dropped(up.slot, reason, 1);
+                gone |= 1 << i;
             }
-            Err(reason) => lane.counters.dropped(up.slot, reason, 1),
         }
+    }
+    if gone | punted != 0 {
+        work.remove(burst, gone | punted, |i, m| {
+            if punted >> i & 1 == 1 {
+                punt(lane, up, m)
+            }
+        });
     }
 }
 
+/// To the agent.
+#[cold]
+fn punt(lane: &mut Lane, up: &Uplink, m: Mbuf) {
+    let ring = if is_arp(m.data()) { Ring::Arp } else { Ring::Host };
+    if lane.punt.push(ring, Punt::Host { mbuf: m, src: up.slot }).is_err() {
+        lane.counters.dropped(up.slot, DropReason::PuntFull, 1);
+    }
+}
+
+/// A bridge domain and the key in it; `None`: for the slow path.
+type Verdict = Result<Option<(u32, FdbKey)>, DropReason>;
+
+/// A common tunnel packet. `None`, with nothing changed: it is not one, ask [`any`].
+#[inline(always)]
+fn common(tables: &Tables, vtep: &CommonVtep, last: &mut LastTunnel, m: &mut Mbuf) -> Option<Verdict> {
+    // In one piece, without anything that the device has to say against it.
+    if u32::from(m.data_len()) != m.pkt_len() || m.vlan_stripped().is_some() || m.ip_checksum_bad() {
+        return None;
+    }
+    let t = vtep.read(m.data())?;
+    Some(match last.find(tables, t.vni, t.src) {
+        Ok(tunnel) => enter(m, tunnel, t.encap, CommonTunnel::INNER_OFFSET),
+        Err(reason) => Err(reason),
+    })
+}
+
+/// Any frame.
+#[inline(never)]
+fn any(v: View<'_>, up: &Uplink, last: &mut LastTunnel, m: &mut Mbuf) -> Verdict {
+    // A stripped tag with VID 0 is only a priority (IEEE 802.1Q 6.9); any other VLAN is the host's business.
+    let other_vlan = m.vlan_stripped().is_some_and(|tci| tci & 0x0fff != 0);
+    if other_vlan { Ok(None) } else { one(v, up, last, m) }
+}
+
 /// One frame: `Ok(None)` if it is for the slow path.
-#[inline]
-fn one(
-    v: View<'_>,
-    up: &Uplink,
-    last: &mut LastTunnel,
-    m: &mut Mbuf,
-) -> Result<Option<(u32, FdbKey)>, DropReason> {
+fn one(v: View<'_>, up: &Uplink, last: &mut LastTunnel, m: &mut Mbuf) -> Verdict {
     if usize::from(m.data_len()) < HEADERS && m.nb_segs() > 1 && !m.linearize() {
         return Err(DropReason::NotLinear);
     }
@@ -64,8 +99,7 @@ fn one(
         Err(OuterError::Vlan) => return Ok(None),
         Err(e) => return Err(reason_of(e)),
     };
-    let bd = last.find(v.tables, t.vni, t.src)?;
-    let domain = v.tables.bds.get(bd as usize).ok_or(DropReason::UnknownVni)?;
+    let tunnel = *last.find(v.tables, t.vni, t.src)?;
     // Ethernet pads short frames: only what the UDP length covers is the inner frame.
     if !m.trim_to(t.outer_len) {
         return Err(DropReason::OuterBadIpLength);
@@ -73,42 +107,64 @@ fn one(
     if t.need_udp_check && !t.udp_checksum_ok(m.segments(), up.local.ip) {
         return Err(DropReason::OuterBadUdpChecksum);
     }
-    if !m.adj(usize::from(t.inner_offset)) {
+    // A buffer shared with somebody is not written: then the mark is lost, not the packet.
+    if ecn::matters(t.tos)
+        && let Some(inner) = m.data_mut().and_then(|frame| frame.get_mut(usize::from(t.inner_offset)..))
+        && ecn::decapsulate(inner, t.tos).is_err()
+    {
+        return Err(DropReason::EcnNotCapable);
+    }
+    enter(m, &tunnel, t.encap, t.inner_offset.into())
+}
+
+/// Takes the outer headers off. Is the inner frame one that the bridge domain lets in?
+#[inline(always)]
+fn enter(m: &mut Mbuf, tunnel: &Tunnel, encap: Encap, inner_offset: usize) -> Verdict {
+    if !m.adj(inner_offset) {
         return Err(DropReason::InnerRunt);
     }
     m.clear_offload();
-    // A buffer shared with somebody is not written: then the mark is lost, not the packet.
-    if ecn::matters(t.tos) && m.data_mut().is_some_and(|inner| ecn::decapsulate(inner, t.tos).is_err()) {
-        return Err(DropReason::EcnNotCapable);
-    }
-    if t.encap == Encap::Vxlan && !domain.keep_inner_vlan && is_tagged(m.data()) {
+    if encap == Encap::Vxlan && !tunnel.keep_inner_vlan && is_tagged(m.data()) {
         return Err(DropReason::InnerVlan);
     }
     let mac =
         destination(m.data()).map_err(|r| if r == DropReason::Runt { DropReason::InnerRunt } else { r })?;
-    Ok(Some((bd, FdbKey::new(domain.network, mac.to_u64()))))
+    Ok(Some((tunnel.bd, FdbKey::new(tunnel.network, mac.to_u64()))))
+}
+
+/// A VNI, a VTEP of its bridge domain, and what of the domain matters here.
+#[derive(Clone, Copy)]
+struct Tunnel {
+    vni: Vni,
+    src: Ipv4Addr,
+    bd: u32,
+    network: u32,
+    keep_inner_vlan: bool,
 }
 
 /// The tunnel that the packet before came by: bursts mostly hold few.
 #[derive(Default)]
-struct LastTunnel(Option<(Vni, Ipv4Addr, u32)>);
+struct LastTunnel(Option<Tunnel>);
 
 impl LastTunnel {
-    #[inline]
-    fn find(&mut self, t: &Tables, vni: Vni, src: Ipv4Addr) -> Result<u32, DropReason> {
-        match self.0 {
-            Some((v, s, bd)) if v == vni && s == src => Ok(bd),
-            _ => {
-                let bd = *t.vnis.get(&vni.get()).ok_or(DropReason::UnknownVni)?;
-                let vtep = *t.vteps.get(&src).ok_or(DropReason::UnknownVtep)?;
-                let known = t.bds.get(bd as usize).is_some_and(|b| b.vtep_set.contains(vtep));
-                if !known {
-                    return Err(DropReason::UnknownVtep);
-                }
-                self.0 = Some((vni, src, bd));
-                Ok(bd)
-            }
+    #[inline(always)]
+    fn find(&mut self, t: &Tables, vni: Vni, src: Ipv4Addr) -> Result<&Tunnel, DropReason> {
+        match &mut self.0 {
+            Some(last) if last.vni == vni && last.src == src => {}
+            last => *last = Some(Tunnel::find(t, vni, src)?),
         }
+        self.0.as_ref().ok_or(DropReason::UnknownVni)
+    }
+}
+
+impl Tunnel {
+    #[inline(never)]
+    fn find(t: &Tables, vni: Vni, src: Ipv4Addr) -> Result<Self, DropReason> {
+        let bd = *t.vnis.get(&vni.get()).ok_or(DropReason::UnknownVni)?;
+        let vtep = *t.vteps.get(&src).ok_or(DropReason::UnknownVtep)?;
+        let domain = t.bds.get(bd as usize).filter(|b| b.vtep_set.contains(vtep));
+        let domain = domain.ok_or(DropReason::UnknownVtep)?;
+        Ok(Self { vni, src, bd, network: domain.network, keep_inner_vlan: domain.keep_inner_vlan })
     }
 }
 
