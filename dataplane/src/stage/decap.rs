@@ -4,7 +4,7 @@
 //! Isolation between tenants rests here: a packet enters a bridge domain only if its VNI is the domain's and its source
 //! address is a VTEP of that domain.
 
-use super::admit::destination;
+use super::admit::{destination, refused};
 use crate::drop::DropReason;
 use crate::forwarding::{Tables, Uplink};
 use crate::path::{Lane, Scratch, View};
@@ -21,21 +21,25 @@ const HEADERS: usize = weft_wire::underlay::MAX_HEADERS + 66;
 /// Leaves the inner frames of tunnel packets in `burst`, and their bridge domains and FDB keys in `work`.
 pub(crate) fn decap(v: View<'_>, lane: &mut Lane, up: &Uplink, burst: &mut Burst, work: &mut Scratch) {
     let vtep = CommonVtep::new(&up.local);
-    let mut last = LastTunnel::default();
+    let mut last = Tunnel::NONE;
     let (mut gone, mut punted) = (0u64, 0u64);
     let places = work.keys.iter_mut().zip(&mut work.bds);
     for (i, (m, (key, bd))) in burst.iter_mut().zip(places).enumerate() {
-        let verdict = match common(v.tables, &vtep, &mut last, m) {
-            Some(verdict) => verdict,
-            None => any(v, up, &mut last, m),
+        let verdict = match common(&vtep, m) {
+            Some(t) => Tunnel::find(v.tables, &mut last, t.vni, t.src)
+                .and_then(|()| enter(m, &last, t.encap, CommonTunnel::INNER_OFFSET)),
+            None => match any(v, up, &mut last, m) {
+                Ok(None) => {
+                    punted |= 1 << i;
+                    continue;
+                }
+                Ok(Some(mac)) => Ok(mac),
+                Err(reason) => Err(reason),
+            },
         };
         match verdict {
-            Ok(Some(tunnel)) => (*bd, *key) = tunnel,
-            Ok(None) => punted |= 1 << i,
-            Err(reason) => {
-                lane.counters.dropped(up.slot, reason, 1);
-                gone |= 1 << i;
-            }
+            Ok(mac) => (*bd, *key) = (last.bd, FdbKey::new(last.network, mac)),
+            Err(reason) => gone |= refused(lane, up.slot, reason) << i,
         }
     }
     if gone | punted != 0 {
@@ -56,33 +60,29 @@ fn punt(lane: &mut Lane, up: &Uplink, m: Mbuf) {
     }
 }
 
-/// A bridge domain and the key in it; `None`: for the slow path.
-type Verdict = Result<Option<(u32, FdbKey)>, DropReason>;
-
-/// A common tunnel packet. `None`, with nothing changed: it is not one, ask [`any`].
+/// The headers of a common tunnel packet; `None`: it is not one, ask [`any`].
 #[inline(always)]
-fn common(tables: &Tables, vtep: &CommonVtep, last: &mut LastTunnel, m: &mut Mbuf) -> Option<Verdict> {
-    // In one piece, without anything that the device has to say against it.
+fn common(vtep: &CommonVtep, m: &Mbuf) -> Option<CommonTunnel> {
+    // In one piece, and the device has nothing to say against it.
     if u32::from(m.data_len()) != m.pkt_len() || m.vlan_stripped().is_some() || m.ip_checksum_bad() {
         return None;
     }
-    let t = vtep.read(m.data())?;
-    Some(match last.find(tables, t.vni, t.src) {
-        Ok(tunnel) => enter(m, tunnel, t.encap, CommonTunnel::INNER_OFFSET),
-        Err(reason) => Err(reason),
-    })
+    vtep.read(m.data())
 }
 
-/// Any frame.
+/// The destination MAC of an inner frame; `None`: the packet is for the slow path.
+type Verdict = Result<Option<u64>, DropReason>;
+
+/// Any frame; its tunnel, if it came by one, is in `last` afterwards.
 #[inline(never)]
-fn any(v: View<'_>, up: &Uplink, last: &mut LastTunnel, m: &mut Mbuf) -> Verdict {
+fn any(v: View<'_>, up: &Uplink, last: &mut Tunnel, m: &mut Mbuf) -> Verdict {
     // A stripped tag with VID 0 is only a priority (IEEE 802.1Q 6.9); any other VLAN is the host's business.
     let other_vlan = m.vlan_stripped().is_some_and(|tci| tci & 0x0fff != 0);
     if other_vlan { Ok(None) } else { one(v, up, last, m) }
 }
 
 /// One frame: `Ok(None)` if it is for the slow path.
-fn one(v: View<'_>, up: &Uplink, last: &mut LastTunnel, m: &mut Mbuf) -> Verdict {
+fn one(v: View<'_>, up: &Uplink, last: &mut Tunnel, m: &mut Mbuf) -> Verdict {
     if usize::from(m.data_len()) < HEADERS && m.nb_segs() > 1 && !m.linearize() {
         return Err(DropReason::NotLinear);
     }
@@ -99,7 +99,7 @@ fn one(v: View<'_>, up: &Uplink, last: &mut LastTunnel, m: &mut Mbuf) -> Verdict
         Err(OuterError::Vlan) => return Ok(None),
         Err(e) => return Err(reason_of(e)),
     };
-    let tunnel = *last.find(v.tables, t.vni, t.src)?;
+    Tunnel::find(v.tables, last, t.vni, t.src)?;
     // Ethernet pads short frames: only what the UDP length covers is the inner frame.
     if !m.trim_to(t.outer_len) {
         return Err(DropReason::OuterBadIpLength);
@@ -114,12 +114,12 @@ fn one(v: View<'_>, up: &Uplink, last: &mut LastTunnel, m: &mut Mbuf) -> Verdict
     {
         return Err(DropReason::EcnNotCapable);
     }
-    enter(m, &tunnel, t.encap, t.inner_offset.into())
+    enter(m, last, t.encap, t.inner_offset.into()).map(Some)
 }
 
-/// Takes the outer headers off. Is the inner frame one that the bridge domain lets in?
+/// Takes the outer headers off. Is the inner frame one that the bridge domain lets in? Its destination MAC.
 #[inline(always)]
-fn enter(m: &mut Mbuf, tunnel: &Tunnel, encap: Encap, inner_offset: usize) -> Verdict {
+fn enter(m: &mut Mbuf, tunnel: &Tunnel, encap: Encap, inner_offset: usize) -> Result<u64, DropReason> {
     if !m.adj(inner_offset) {
         return Err(DropReason::InnerRunt);
     }
@@ -127,44 +127,39 @@ fn enter(m: &mut Mbuf, tunnel: &Tunnel, encap: Encap, inner_offset: usize) -> Ve
     if encap == Encap::Vxlan && !tunnel.keep_inner_vlan && is_tagged(m.data()) {
         return Err(DropReason::InnerVlan);
     }
-    let mac =
-        destination(m.data()).map_err(|r| if r == DropReason::Runt { DropReason::InnerRunt } else { r })?;
-    Ok(Some((tunnel.bd, FdbKey::new(tunnel.network, mac.to_u64()))))
+    destination(m.data()).map_err(|r| if r == DropReason::Runt { DropReason::InnerRunt } else { r })
 }
 
-/// A VNI, a VTEP of its bridge domain, and what of the domain matters here.
-#[derive(Clone, Copy)]
+/// A VNI, a VTEP of its bridge domain, and what of the domain matters here. Kept for the next packet: bursts mostly
+/// hold few tunnels.
 struct Tunnel {
-    vni: Vni,
-    src: Ipv4Addr,
+    /// VNI and VTEP's address; [`Tunnel::NONE`]'s is none's.
+    id: u64,
     bd: u32,
     network: u32,
     keep_inner_vlan: bool,
 }
 
-/// The tunnel that the packet before came by: bursts mostly hold few.
-#[derive(Default)]
-struct LastTunnel(Option<Tunnel>);
-
-impl LastTunnel {
-    #[inline(always)]
-    fn find(&mut self, t: &Tables, vni: Vni, src: Ipv4Addr) -> Result<&Tunnel, DropReason> {
-        match &mut self.0 {
-            Some(last) if last.vni == vni && last.src == src => {}
-            last => *last = Some(Tunnel::find(t, vni, src)?),
-        }
-        self.0.as_ref().ok_or(DropReason::UnknownVni)
-    }
-}
-
 impl Tunnel {
+    const NONE: Self = Self { id: u64::MAX, bd: u32::MAX, network: 0, keep_inner_vlan: false };
+
+    /// Makes `last` the tunnel of this VNI and VTEP.
+    #[inline(always)]
+    fn find(t: &Tables, last: &mut Self, vni: Vni, src: Ipv4Addr) -> Result<(), DropReason> {
+        let id = u64::from(vni.get()) << 32 | u64::from(src.to_bits());
+        if last.id != id {
+            *last = Self::look_up(t, id, vni, src)?;
+        }
+        Ok(())
+    }
+
     #[inline(never)]
-    fn find(t: &Tables, vni: Vni, src: Ipv4Addr) -> Result<Self, DropReason> {
+    fn look_up(t: &Tables, id: u64, vni: Vni, src: Ipv4Addr) -> Result<Self, DropReason> {
         let bd = *t.vnis.get(&vni.get()).ok_or(DropReason::UnknownVni)?;
         let vtep = *t.vteps.get(&src).ok_or(DropReason::UnknownVtep)?;
         let domain = t.bds.get(bd as usize).filter(|b| b.vtep_set.contains(vtep));
         let domain = domain.ok_or(DropReason::UnknownVtep)?;
-        Ok(Self { vni, src, bd, network: domain.network, keep_inner_vlan: domain.keep_inner_vlan })
+        Ok(Self { id, bd, network: domain.network, keep_inner_vlan: domain.keep_inner_vlan })
     }
 }
 

@@ -46,7 +46,8 @@ impl<'r> Tunnel<'r> {
 
     /// Encapsulates packets from the front on, up to one for which that is not as simple as for most: too long, tagged,
     /// shared, without headroom. Returns how many, and their bytes.
-    #[inline(always)]
+    // Not inlined: the registers are all needed here.
+    #[inline(never)]
     pub fn encap(&self, ip_id: &mut u16, packets: &mut [Mbuf]) -> (usize, u64) {
         let (mut done, mut bytes) = (0, 0);
         for m in packets {

@@ -151,7 +151,7 @@ impl Template {
         Stamp {
             words,
             tail: tail | u16::from(c),
-            base_sum: self.base_sum,
+            base_sum: self.base_sum.swap_bytes(),
             tos: self.tos,
             inherit: self.inherit,
         }
@@ -171,6 +171,7 @@ pub struct Stamp {
     /// As they lie in memory: the first byte is the lowest.
     words: [u64; 6],
     tail: u16,
+    /// The template's, its bytes in the order of the wire.
     base_sum: u16,
     tos: u8,
     inherit: u8,
@@ -182,18 +183,19 @@ impl Stamp {
     #[inline(always)]
     pub fn write(&self, out: &mut [u8; LEN], inner_len: u16, info: &InnerInfo, id: u16) {
         debug_assert!(inner_len <= MAX_INNER);
-        let total = inner_len.wrapping_add(IP_OVERHEAD);
-        let udp = inner_len.wrapping_add(UDP_OVERHEAD);
-        let tos = self.tos | info.tos & self.inherit;
-        let sum = u32::from(self.base_sum) + u32::from(tos) + u32::from(total) + u32::from(id);
-        let big = |n: u16| u64::from(n.swap_bytes());
+        // In the order of the wire from here on: a checksum can be made in any (RFC 1071 section 2).
+        let total = u32::from(inner_len.wrapping_add(IP_OVERHEAD).swap_bytes());
+        let udp = u64::from(inner_len.wrapping_add(UDP_OVERHEAD).swap_bytes());
+        let id = u32::from(id.swap_bytes());
+        let tos = u32::from(self.tos | info.tos & self.inherit);
+        let checksum = !checksum::fold(u32::from(self.base_sum) + (tos << 8) + total + id);
         let [w0, w1, w2, w3, w4, w5] = self.words;
         let words = [
             w0,
             w1 | u64::from(tos) << 56,
-            w2 | big(total) | big(id) << 16,
-            w3 | big(!checksum::fold(sum)),
-            w4 | big(source_port(info.hash)) << 16 | big(udp) << 48,
+            w2 | u64::from(total) | u64::from(id) << 16,
+            w3 | u64::from(checksum),
+            w4 | u64::from(source_port(info.hash).swap_bytes()) << 16 | udp << 48,
             w5,
         ];
         let (places, tail) = out.as_chunks_mut::<8>();
