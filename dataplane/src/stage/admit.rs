@@ -25,10 +25,11 @@ pub(crate) fn admit(v: View<'_>, lane: &mut Lane, from: RxId, burst: &mut Burst,
         lane.counters.dropped(slot, DropReason::PortGone, burst.len() as u64);
         return weft_port::free_burst(burst);
     };
+    let network = FdbKey::new(bd.network, 0);
     let mut gone = 0u64;
     for (i, (m, key)) in burst.iter_mut().zip(&mut work.keys).enumerate() {
         match one(m) {
-            Ok(mac) => *key = FdbKey::new(bd.network, mac),
+            Ok(mac) => *key = network.with_mac(mac),
             Err(reason) => gone |= refused(lane, slot, reason) << i,
         }
     }

@@ -12,7 +12,7 @@ use crate::underlay::punt::{Punt, Ring};
 use std::net::Ipv4Addr;
 use weft_port::{Burst, Mbuf};
 use weft_tables::fdb::FdbKey;
-use weft_wire::{CommonTunnel, CommonVtep, Encap, OuterError, RxChecks, Underlay, Vni};
+use weft_wire::{CommonPattern, CommonTunnel, CommonVtep, Encap, OuterError, RxChecks, Underlay, Vni};
 use weft_wire::{classify_underlay, ecn, ethernet};
 
 /// Bytes that must lie in the first buffer: outer headers with all options, and enough of the inner frame to hash it.
@@ -25,20 +25,20 @@ pub(crate) fn decap(v: View<'_>, lane: &mut Lane, up: &Uplink, burst: &mut Burst
     let (mut gone, mut punted) = (0u64, 0u64);
     let places = work.keys.iter_mut().zip(&mut work.bds);
     for (i, (m, (key, bd))) in burst.iter_mut().zip(places).enumerate() {
-        let verdict = match common(&vtep, m) {
-            Some(t) => Tunnel::find(v.tables, &mut last, t.vni, t.src)
-                .and_then(|()| enter(m, &last, t.encap, CommonTunnel::INNER_OFFSET)),
-            None => match any(v, up, &mut last, m) {
+        let verdict = if last.fits(m) {
+            enter(m, &last, CommonTunnel::INNER_OFFSET)
+        } else {
+            match any(v, up, &vtep, &mut last, m) {
                 Ok(None) => {
                     punted |= 1 << i;
                     continue;
                 }
                 Ok(Some(mac)) => Ok(mac),
                 Err(reason) => Err(reason),
-            },
+            }
         };
         match verdict {
-            Ok(mac) => (*bd, *key) = (last.bd, FdbKey::new(last.network, mac)),
+            Ok(mac) => (*bd, *key) = (last.bd, last.network.with_mac(mac)),
             Err(reason) => gone |= refused(lane, up.slot, reason) << i,
         }
     }
@@ -60,25 +60,30 @@ fn punt(lane: &mut Lane, up: &Uplink, m: Mbuf) {
     }
 }
 
-/// The headers of a common tunnel packet; `None`: it is not one, ask [`any`].
-#[inline(always)]
-fn common(vtep: &CommonVtep, m: &Mbuf) -> Option<CommonTunnel> {
-    // In one piece, and the device has nothing to say against it.
-    if u32::from(m.data_len()) != m.pkt_len() || m.vlan_stripped().is_some() || m.ip_checksum_bad() {
-        return None;
-    }
-    vtep.read(m.data())
-}
-
 /// The destination MAC of an inner frame; `None`: the packet is for the slow path.
 type Verdict = Result<Option<u64>, DropReason>;
 
-/// Any frame; its tunnel, if it came by one, is in `last` afterwards.
+/// A frame that is not of the last one's tunnel, or not a common one. Its tunnel, if it came by one, is in `last` then.
 #[inline(never)]
-fn any(v: View<'_>, up: &Uplink, last: &mut Tunnel, m: &mut Mbuf) -> Verdict {
+fn any(v: View<'_>, up: &Uplink, vtep: &CommonVtep, last: &mut Tunnel, m: &mut Mbuf) -> Verdict {
     // A stripped tag with VID 0 is only a priority (IEEE 802.1Q 6.9); any other VLAN is the host's business.
-    let other_vlan = m.vlan_stripped().is_some_and(|tci| tci & 0x0fff != 0);
-    if other_vlan { Ok(None) } else { one(v, up, last, m) }
+    if m.vlan_stripped().is_some_and(|tci| tci & 0x0fff != 0) {
+        return Ok(None);
+    }
+    if is_simple(m)
+        && let Some(t) = vtep.read(m.data())
+    {
+        *last = Tunnel::find(v.tables, t.vni, t.src, t.encap)?;
+        last.pattern = CommonPattern::of(m.data());
+        return enter(m, last, CommonTunnel::INNER_OFFSET).map(Some);
+    }
+    one(v, up, last, m)
+}
+
+/// In one piece, and the device has nothing to say against it.
+#[inline(always)]
+fn is_simple(m: &Mbuf) -> bool {
+    u32::from(m.data_len()) == m.pkt_len() && m.vlan_stripped().is_none() && !m.ip_checksum_bad()
 }
 
 /// One frame: `Ok(None)` if it is for the slow path.
@@ -99,7 +104,7 @@ fn one(v: View<'_>, up: &Uplink, last: &mut Tunnel, m: &mut Mbuf) -> Verdict {
         Err(OuterError::Vlan) => return Ok(None),
         Err(e) => return Err(reason_of(e)),
     };
-    Tunnel::find(v.tables, last, t.vni, t.src)?;
+    *last = Tunnel::find(v.tables, t.vni, t.src, t.encap)?;
     // Ethernet pads short frames: only what the UDP length covers is the inner frame.
     if !m.trim_to(t.outer_len) {
         return Err(DropReason::OuterBadIpLength);
@@ -114,52 +119,55 @@ fn one(v: View<'_>, up: &Uplink, last: &mut Tunnel, m: &mut Mbuf) -> Verdict {
     {
         return Err(DropReason::EcnNotCapable);
     }
-    enter(m, last, t.encap, t.inner_offset.into()).map(Some)
+    enter(m, last, t.inner_offset.into()).map(Some)
 }
 
 /// Takes the outer headers off. Is the inner frame one that the bridge domain lets in? Its destination MAC.
 #[inline(always)]
-fn enter(m: &mut Mbuf, tunnel: &Tunnel, encap: Encap, inner_offset: usize) -> Result<u64, DropReason> {
+fn enter(m: &mut Mbuf, tunnel: &Tunnel, inner_offset: usize) -> Result<u64, DropReason> {
     if !m.adj(inner_offset) {
         return Err(DropReason::InnerRunt);
     }
     m.clear_offload();
-    if encap == Encap::Vxlan && !tunnel.keep_inner_vlan && is_tagged(m.data()) {
+    if tunnel.refuses_tags && is_tagged(m.data()) {
         return Err(DropReason::InnerVlan);
     }
     destination(m.data()).map_err(|r| if r == DropReason::Runt { DropReason::InnerRunt } else { r })
 }
 
-/// A VNI, a VTEP of its bridge domain, and what of the domain matters here. Kept for the next packet: bursts mostly
+/// A VNI and a VTEP of its bridge domain: what of the domain matters here. Kept for the next packets, as bursts mostly
 /// hold few tunnels.
 struct Tunnel {
-    /// VNI and VTEP's address; [`Tunnel::NONE`]'s is none's.
-    id: u64,
+    /// Of the last common packet that came by it.
+    pattern: CommonPattern,
     bd: u32,
-    network: u32,
-    keep_inner_vlan: bool,
+    /// The key of the domain's MAC 0.
+    network: FdbKey,
+    refuses_tags: bool,
 }
 
 impl Tunnel {
-    const NONE: Self = Self { id: u64::MAX, bd: u32::MAX, network: 0, keep_inner_vlan: false };
+    const NONE: Self =
+        Self { pattern: CommonPattern::NONE, bd: u32::MAX, network: FdbKey::new(0, 0), refuses_tags: true };
 
-    /// Makes `last` the tunnel of this VNI and VTEP.
+    /// Whether a packet is a common one of this tunnel.
     #[inline(always)]
-    fn find(t: &Tables, last: &mut Self, vni: Vni, src: Ipv4Addr) -> Result<(), DropReason> {
-        let id = u64::from(vni.get()) << 32 | u64::from(src.to_bits());
-        if last.id != id {
-            *last = Self::look_up(t, id, vni, src)?;
-        }
-        Ok(())
+    fn fits(&self, m: &Mbuf) -> bool {
+        is_simple(m) && self.pattern.fits(m.data())
     }
 
-    #[inline(never)]
-    fn look_up(t: &Tables, id: u64, vni: Vni, src: Ipv4Addr) -> Result<Self, DropReason> {
+    /// Here isolation is decided: the VNI's domain must have the source for a VTEP.
+    fn find(t: &Tables, vni: Vni, src: Ipv4Addr, encap: Encap) -> Result<Self, DropReason> {
         let bd = *t.vnis.get(&vni.get()).ok_or(DropReason::UnknownVni)?;
         let vtep = *t.vteps.get(&src).ok_or(DropReason::UnknownVtep)?;
         let domain = t.bds.get(bd as usize).filter(|b| b.vtep_set.contains(vtep));
         let domain = domain.ok_or(DropReason::UnknownVtep)?;
-        Ok(Self { id, bd, network: domain.network, keep_inner_vlan: domain.keep_inner_vlan })
+        Ok(Self {
+            pattern: CommonPattern::NONE,
+            bd,
+            network: FdbKey::new(domain.network, 0),
+            refuses_tags: encap == Encap::Vxlan && !domain.keep_inner_vlan,
+        })
     }
 }
 

@@ -39,6 +39,7 @@ pub use mac::MacAddr;
 pub use template::{Dscp, Stamp, Template, TemplateParams};
 pub use udp::udp_checksum_ok;
 pub use underlay::{
-    CommonTunnel, CommonVtep, LocalVtep, OuterError, RxChecks, TunnelRx, Underlay, classify_underlay,
+    CommonPattern, CommonTunnel, CommonVtep, LocalVtep, OuterError, RxChecks, TunnelRx, Underlay,
+    classify_underlay,
 };
 pub use vni::Vni;

@@ -15,7 +15,7 @@
 
 mod common;
 
-pub use common::{CommonTunnel, CommonVtep};
+pub use common::{CommonPattern, CommonTunnel, CommonVtep};
 
 use crate::geneve::OptionsError;
 use crate::{Encap, MacAddr, Vni, ethernet, geneve, ipv4, udp, vxlan};

@@ -94,7 +94,16 @@ fn agree(frame: &[u8]) -> Result<bool, TestCaseError> {
         _ => prop_assert!(false, "expected {:?}, got {:?}", expected, got),
     }
     let common = CommonVtep::new(&vtep()).read(frame);
+    prop_assert!(!CommonPattern::NONE.fits(frame));
+    // It fits the pattern of another packet of its tunnel only if it is common, and then it has the same VNI and source.
+    for geneve in [false, true] {
+        let other = good(geneve, 0, &[], &[0; 33]);
+        if CommonPattern::of(&other).fits(frame) {
+            prop_assert_eq!(common, CommonVtep::new(&vtep()).read(&other));
+        }
+    }
     if let Some(c) = common {
+        prop_assert!(CommonPattern::of(frame).fits(frame));
         let Ok(Underlay::Tunnel(rx)) = got else {
             return Err(TestCaseError::fail(format!("common {c:?}, but {got:?}")));
         };
@@ -156,6 +165,20 @@ proptest! {
         agree(&frame)?;
         let common = CommonVtep::new(&vtep()).read(&frame);
         prop_assert_eq!(common.is_some(), inner.len() >= 14 && tos & 1 == 0);
+        if common.is_some() {
+            // The next one of the tunnel: another id, source port and length.
+            let mut next = good(geneve, 0, &[], &[&inner[..], &[1, 2, 3]].concat());
+            next[..16].copy_from_slice(&frame[..16]);
+            next[20] = frame[20];
+            (next[18], next[22], next[34]) = (!id as u8, !ttl, !port as u8);
+            next[26..30].copy_from_slice(&src);
+            next[42..50].copy_from_slice(&frame[42..50]);
+            mend(&mut next);
+            prop_assert_eq!(CommonVtep::new(&vtep()).read(&next), common);
+            prop_assert!(CommonPattern::of(&frame).fits(&next));
+            next[24] ^= 1;
+            prop_assert!(!CommonPattern::of(&frame).fits(&next));
+        }
         // Padded, it has to be cut, which is not common.
         frame.push(0);
         prop_assert_eq!(CommonVtep::new(&vtep()).read(&frame), None);
