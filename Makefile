@@ -38,7 +38,7 @@ PY_SOURCES = $(shell git ls-files '*.py')
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps deps-build
 deps: ## Install what is missing for building, running and testing (apt, rustup)
@@ -137,8 +137,15 @@ BENCH_MEMORY_MB ?= 1536
 bench: deps bench-micro bench-e2e ## Measure: micro-benchmarks, then weftd beside Open vSwitch and testpmd (BENCH=... picks)
 
 .PHONY: bench-micro
-bench-micro: deps-build ## Micro-benchmarks of the wire and tables crates
-	$(CARGO) bench --locked -p weft-benches --bench wire --bench tables
+bench-micro: deps-build ## Micro-benchmarks: headers, the FDB, and the packet path without I/O, stage by stage
+	$(CARGO) bench --locked -p weft-benches --bench wire --bench tables --bench path
+
+# Arguments such as BENCH_INSTRUCTIONS='--case l2 --top 20'.
+BENCH_INSTRUCTIONS ?=
+.PHONY: bench-instructions
+bench-instructions: deps ## Instructions per packet by stage, counted by callgrind (BENCH_INSTRUCTIONS=... picks)
+	$(CARGO) build --release --locked -p weft-benches --bin weft-instructions
+	$(PYTHON) -B benches/micro/instructions.py $(BENCH_INSTRUCTIONS)
 
 # The forwarding table beside rte_hash and others, in turns. Arguments such as BENCH_TABLES='--quick' or
 # BENCH_TABLES='--only "90% full"'. The memory is rte_hash's: 1.6 GB of it with room for 32M entries.

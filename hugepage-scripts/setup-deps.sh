@@ -18,7 +18,7 @@ PACKAGES=(
     test:dpdk-dev test:qemu-system-x86 test:linux-image-amd64 test:busybox-static test:cpio test:xz-utils test:zstd
     test:python3 test:python3-pytest test:python3-scapy test:tshark test:tcpdump test:iperf3 test:ethtool
     test:iputils-ping test:iputils-arping test:procps test:socat test:openvswitch-switch test:openvswitch-switch-dpdk
-    test:shellcheck
+    test:shellcheck test:valgrind test:lua5.3
 )
 
 say() { printf '%s: %s\n' "$PROG" "$*"; }
