@@ -46,9 +46,26 @@ impl<'r> Tunnel<'r> {
 
     /// Encapsulates packets from the front on, up to one for which that is not as simple as for most: too long, tagged,
     /// shared, without headroom. Returns how many, and their bytes.
+    #[inline]
+    pub fn encap(&self, ip_id: &mut u16, packets: &mut [Mbuf]) -> (usize, u64) {
+        // What most underlays have in common is worth a loop of its own.
+        if self.stamp.is_plain() && !self.may_fragment {
+            self.encap_all(packets, |out, len, info| self.stamp.write_plain(out, len, info.hash))
+        } else {
+            self.encap_all(packets, |out, len, info| {
+                let id = if self.may_fragment { next_id(ip_id) } else { 0 };
+                self.stamp.write(out, len, info, id);
+            })
+        }
+    }
+
     // Not inlined: the registers are all needed here.
     #[inline(never)]
-    pub fn encap(&self, ip_id: &mut u16, packets: &mut [Mbuf]) -> (usize, u64) {
+    fn encap_all(
+        &self,
+        packets: &mut [Mbuf],
+        mut write: impl FnMut(&mut [u8; Template::LEN], u16, &InnerInfo),
+    ) -> (usize, u64) {
         let (mut done, mut bytes) = (0, 0);
         for m in packets {
             let info = weft_wire::inspect(m.data());
@@ -57,12 +74,11 @@ impl<'r> Tunnel<'r> {
                 break;
             }
             let Some(out) = m.prepend_array() else { break };
-            let id = if self.may_fragment { next_id(ip_id) } else { 0 };
-            self.stamp.write(out, len as u16, &info, id);
-            bytes += u64::from(len) + Template::LEN as u64;
+            write(out, len as u16, &info);
+            bytes += u64::from(len);
             done += 1;
         }
-        (done, bytes)
+        (done, bytes + (done * Template::LEN) as u64)
     }
 }
 

@@ -32,6 +32,7 @@ pub mod udp;
 pub mod underlay;
 pub mod vni;
 pub mod vxlan;
+mod words;
 
 pub use encap::Encap;
 pub use inner::{InnerInfo, flow_hash, inspect};

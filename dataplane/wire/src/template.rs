@@ -178,24 +178,43 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// Whether all packets have the same TOS, whatever their inner frames': see [`Stamp::write_plain`].
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.inherit == 0
+    }
+
     /// Writes the outer header as [`Template::write_with_id`] does. `inner_len` is at most [`Template::MAX_INNER`]: a
     /// longer one gives a header with wrong lengths.
     #[inline(always)]
     pub fn write(&self, out: &mut [u8; LEN], inner_len: u16, info: &InnerInfo, id: u16) {
+        let tos = self.tos | info.tos & self.inherit;
+        self.put(out, inner_len, info.hash, tos, id.swap_bytes());
+    }
+
+    /// As [`Stamp::write`] with id 0, for a stamp that [is plain](Stamp::is_plain): it needs nothing of the inner frame
+    /// but its hash.
+    #[inline(always)]
+    pub fn write_plain(&self, out: &mut [u8; LEN], inner_len: u16, hash: u32) {
+        debug_assert!(self.is_plain());
+        self.put(out, inner_len, hash, self.tos, 0);
+    }
+
+    #[inline(always)]
+    fn put(&self, out: &mut [u8; LEN], inner_len: u16, hash: u32, tos: u8, id: u16) {
         debug_assert!(inner_len <= MAX_INNER);
-        // In the order of the wire from here on: a checksum can be made in any (RFC 1071 section 2).
-        let total = u32::from(inner_len.wrapping_add(IP_OVERHEAD).swap_bytes());
-        let udp = u64::from(inner_len.wrapping_add(UDP_OVERHEAD).swap_bytes());
-        let id = u32::from(id.swap_bytes());
-        let tos = u32::from(self.tos | info.tos & self.inherit);
-        let checksum = !checksum::fold(u32::from(self.base_sum) + (tos << 8) + total + id);
+        // In the order of the wire: a checksum can be made in any (RFC 1071 section 2).
+        let total = inner_len.wrapping_add(IP_OVERHEAD).swap_bytes();
+        let udp = inner_len.wrapping_add(UDP_OVERHEAD).swap_bytes();
+        let constant = checksum::add(self.base_sum, u16::from(tos) << 8);
+        let checksum = !checksum::add(checksum::add(constant, id), total);
         let [w0, w1, w2, w3, w4, w5] = self.words;
         let words = [
             w0,
             w1 | u64::from(tos) << 56,
             w2 | u64::from(total) | u64::from(id) << 16,
             w3 | u64::from(checksum),
-            w4 | u64::from(source_port(info.hash).swap_bytes()) << 16 | udp << 48,
+            w4 | u64::from(source_port(hash).swap_bytes()) << 16 | u64::from(udp) << 48,
             w5,
         ];
         let (places, tail) = out.as_chunks_mut::<8>();
