@@ -20,7 +20,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dashmap::DashMap;
 use dpdk_sys::hash::{KEY_LEN, Key as ByteKey, Position, RteHash, RteHashWriter};
 use hashbrown::HashMap;
-use weft_port::{Eal, EalConfig};
 use weft_tables::fdb::{Fdb, FdbConfig, FdbKey, FdbWriter, MISS};
 use weft_tables::qsbr::{Domain, Reader};
 
@@ -34,28 +33,11 @@ type PairKey = (u32, u64);
 
 /// Starts EAL, with hugepages if as much is free. Says whether they are used.
 pub fn start_eal(memory_mb: u32) -> bool {
-    let huge = free_hugepages_mb() >= u64::from(memory_mb);
+    let (_, huge) = weft_benches::eal::start(memory_mb);
     if !huge {
         eprintln!("{memory_mb} MB of hugepages are not free: rte_hash gets 4 kB pages, and will be slower");
     }
-    let config = EalConfig {
-        file_prefix: format!("weft-bench-{}", std::process::id()),
-        memory_mb,
-        huge,
-        extra: vec!["--log-level=*:warning".into()],
-        ..EalConfig::default()
-    };
-    Eal::init(&config).expect("EAL starts");
     huge
-}
-
-fn free_hugepages_mb() -> u64 {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let field = |name: &str| -> u64 {
-        let line = meminfo.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
-        line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
-    };
-    field("HugePages_Free") * field("Hugepagesize") / 1024
 }
 
 /// MAC addresses without any order that a hash could thrive on, or suffer from: an odd factor permutes the 40 bits.

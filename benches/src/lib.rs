@@ -2,11 +2,13 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | `micro/` | criterion micro-benchmarks of the wire and tables crates |
+//! | `micro/` | criterion micro-benchmarks of the wire and tables crates, and of the packet path without I/O |
 //! | `micro/peers/` | the forwarding table beside rte_hash and other hash tables, in turns |
 //! | `src/bin/weft-gen.rs` | generator and sink on one core |
 //! | `src/bin/core-distance.rs` | the round trip of a cache line between two cores |
 //! | `e2e/` | the end-to-end benchmark, which runs the two above around weftd and its peers |
 #![deny(unsafe_code)]
 
+pub mod bed;
+pub mod eal;
 pub mod frames;

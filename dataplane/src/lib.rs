@@ -3,6 +3,8 @@
 //! Start reading at [`path`], which lists what happens to a burst in order, and at [`worker`], which runs it.
 #![deny(unsafe_code)]
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod counters;
 pub mod drop;
 pub mod fair;

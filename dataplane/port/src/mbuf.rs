@@ -144,6 +144,25 @@ impl Mbuf {
         }
     }
 
+    /// As [`Mbuf::prepend`], for a number of bytes that is known when compiling.
+    #[inline(always)]
+    pub fn prepend_array<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        const { assert!(N <= u16::MAX as usize) };
+        let m = self.as_ptr();
+        if N > usize::from(self.headroom()) || !self.is_exclusive() {
+            return None;
+        }
+        // SAFETY: owned; N was checked against the headroom, so that the data stays within the buffer. Its length
+        // does not overflow, as the buffer's has 16 bits, too; in an mbuf that a driver broke the sums wrap.
+        unsafe {
+            let data_off = raw::data_off(m) - N as u16;
+            raw::set_data_off(m, data_off);
+            raw::set_data_len(m, raw::data_len(m).wrapping_add(N as u16));
+            raw::set_pkt_len(m, raw::pkt_len(m).wrapping_add(N as u32));
+            Some(&mut *raw::buf_addr(m).add(data_off.into()).cast::<[u8; N]>())
+        }
+    }
+
     /// Removes `n` bytes at the front. False, with nothing changed, if the first segment does not have as many.
     #[inline]
     #[must_use]
@@ -312,15 +331,19 @@ impl Mbuf {
         raw::prefetch(self.as_ptr().cast_const().cast());
     }
 
-    /// Forgets what the receiving device said, so that a transmitting one does not take it for a request.
+    /// Forgets what the receiving device said, so that a transmitting one does not take it for a request. Without a
+    /// flag there is none: then lengths and types, some of which lie on the mbuf's other line, stay as they are.
     #[inline(always)]
     pub fn clear_offload(&mut self) {
         let m = self.as_ptr();
-        // SAFETY: owned; the flags that say how the buffer is held stay.
-        unsafe {
-            raw::set_ol_flags(m, raw::ol_flags(m) & BORROWED);
-            raw::set_packet_type(m, 0);
-            raw::set_tx_offload(m, 0);
+        let kept = self.flags() & BORROWED;
+        if self.flags() != kept {
+            // SAFETY: owned; the flags that say how the buffer is held stay.
+            unsafe {
+                raw::set_ol_flags(m, kept);
+                raw::set_packet_type(m, 0);
+                raw::set_tx_offload(m, 0);
+            }
         }
     }
 }

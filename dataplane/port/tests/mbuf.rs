@@ -2,9 +2,10 @@
 
 mod common;
 
+use arrayvec::ArrayVec;
 use common::{bytes, frame};
 use dpdk_sys as sys;
-use weft_port::{BURST, Burst, DEFAULT_DATA_ROOM, HEADROOM, Mbuf, Mempool, PortError, free_burst};
+use weft_port::{BURST, Burst, DEFAULT_DATA_ROOM, HEADROOM, Leaving, Mbuf, Mempool, PortError, free_burst};
 
 /// A part of the test, with its name.
 type Step = (&'static str, fn(&Mempool));
@@ -24,6 +25,8 @@ fn mbufs_and_pools() {
         ("shared buffers", shared),
         ("flags", flags),
         ("bursts", bursts),
+        ("leaving a burst", leaving),
+        ("room in front", room_in_front),
         ("exhaustion", exhaustion),
         ("other threads", threads),
     ];
@@ -230,6 +233,44 @@ fn flags(pool: &Mempool) {
     }
     m.clear_offload();
     assert_eq!((seen(&m), m.vlan_stripped()), ([0; 4], None));
+}
+
+fn leaving(pool: &Mempool) {
+    let make = |i: u32| pool.alloc_copy(&frame(i, 60)).expect("mbuf");
+    let mut burst: Burst = (0..10).map(make).collect();
+    let mut out: ArrayVec<Mbuf, 8> = [make(100), make(101)].into_iter().collect();
+    let mut rest = Leaving::new(&mut burst);
+    assert_eq!(rest.front(3).len(), 3);
+    assert!(rest.front(2)[1].adj(1), "packets can be changed where they are");
+    assert_eq!((rest.next().map(|m| bytes(&m)), rest.len()), (Some(frame(0, 60)), 9));
+    assert_eq!(rest.free(1), 1);
+    assert_eq!(
+        (rest.move_to(4, &mut out), rest.move_to(4, &mut out)),
+        (4, 2),
+        "no more than there is room for"
+    );
+    assert_eq!(rest.front(100).len(), 2);
+    let numbers = [100, 101, 2, 3, 4, 5, 6, 7].map(|i| frame(i, 60));
+    assert!(out.iter().map(bytes).eq(numbers));
+    assert_eq!(pool.in_use(), 10);
+    drop(rest);
+    assert!(burst.is_empty());
+    assert_eq!(pool.in_use(), 8, "those left are freed");
+    let mut rest = Leaving::new(&mut burst);
+    assert!(rest.is_empty() && rest.next().is_none() && rest.free(1) + rest.move_to(1, &mut out) == 0);
+    drop(rest);
+    drop(out);
+    assert_eq!(pool.in_use(), 0);
+}
+
+fn room_in_front(pool: &Mempool) {
+    let mut m = pool.alloc_copy(&frame(1, 60)).expect("mbuf");
+    let room = m.headroom();
+    m.prepend_array::<50>().expect("room").fill(7);
+    assert_eq!((m.headroom(), m.pkt_len(), m.data_len()), (room - 50, 110, 110));
+    assert_eq!(m.data(), [vec![7; 50], frame(1, 60)].concat());
+    assert!(m.prepend_array::<100>().is_none(), "more than is left");
+    assert_eq!((m.headroom(), m.pkt_len()), (room - 50, 110), "nothing changed");
 }
 
 fn bursts(pool: &Mempool) {

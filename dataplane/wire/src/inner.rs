@@ -42,9 +42,7 @@ pub fn flow_hash(frame: &[u8]) -> u32 {
 pub fn inspect(frame: &[u8]) -> InnerInfo {
     // Nearly every frame is untagged IPv4 without options: one length check, and all offsets are constants.
     if let Some(head) = frame.first_chunk::<38>()
-        && head[12] == 0x08
-        && head[13] == 0x00
-        && head[14] == 0x45
+        && let [_, _, _, _, _, _, _, _, _, _, _, _, 0x08, 0x00, 0x45, ..] = *head
     {
         let [.., sa, sb, sc, sd, da, db, dc, dd, pa, pb, pc, pd] = *head;
         let addresses = u64::from_le_bytes([sa, sb, sc, sd, da, db, dc, dd]);
