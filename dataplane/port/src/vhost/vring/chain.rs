@@ -48,8 +48,7 @@ impl Vring {
             if u32::from(n) >= entries {
                 return None;
             }
-            // SAFETY: 16 bytes of the guest's memory.
-            Some(unsafe { Desc::load_unaligned(self.memory.at(address, 16)?) })
+            Desc::find(&self.memory, address)
         };
         let first = entry(0).ok_or(Malformed)?;
         self.follow(first, entries, out, entry)

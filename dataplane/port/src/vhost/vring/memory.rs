@@ -142,18 +142,16 @@ impl Desc {
         Self::from_words(a, b)
     }
 
-    /// Reads a descriptor in a table that may lie anywhere.
-    ///
-    /// # Safety
-    /// 16 bytes at `at` can be read.
-    pub(super) unsafe fn load_unaligned(at: NonNull<u8>) -> Self {
-        // SAFETY: the caller's promise. Volatile: each byte is read once, as the guest may write there now.
-        let [a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7] =
-            unsafe { at.as_ptr().cast::<[u8; 16]>().read_volatile() };
-        Self::from_words(
-            u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]),
-            u64::from_le_bytes([b0, b1, b2, b3, b4, b5, b6, b7]),
-        )
+    /// Reads a descriptor of a table that may lie anywhere in the guest's memory, not aligned, over the border of regions.
+    pub(super) fn find(memory: &Memory, address: u64) -> Option<Self> {
+        let mut bytes = [0u8; 16];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            let (at, _) = memory.piece(address.checked_add(i as u64)?)?;
+            // SAFETY: a byte of the guest's memory. Volatile: it is read once, as the guest may write there now.
+            *byte = unsafe { at.as_ptr().read_volatile() };
+        }
+        let [a0, a1, a2, a3, a4, a5, a6, a7, rest @ ..] = bytes;
+        Some(Self::from_words(u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]), u64::from_le_bytes(rest)))
     }
 
     /// Whether it is a buffer by itself: no further ones in the chain, no table of descriptors.
