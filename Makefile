@@ -180,6 +180,13 @@ bench-scaling: deps build ## One worker and two, with packets from memory and no
 	$(CARGO) build --release --locked -p weft-benches
 	$(WEFT_HOST) with --memory 512 --free -- $(AS_ROOT) $(PYTHON) -B benches/e2e/scaling.py $(BENCH_SCALING)
 
+# Control's arguments, such as BENCH_CONTROL='--only churn --changes 50000'.
+BENCH_CONTROL ?=
+.PHONY: bench-control
+bench-control: deps build ## FDB entries installed and changed under load, ports added (BENCH_CONTROL='--help' lists the options)
+	$(CARGO) build --release --locked -p weft-benches
+	$(WEFT_HOST) with --memory $(BENCH_MEMORY_MB) --free -- $(AS_ROOT) $(PYTHON) -B benches/e2e/control.py $(BENCH_CONTROL)
+
 .PHONY: bench-quick
 bench-quick: ## The end-to-end benchmark in about four minutes
 	$(MAKE) --no-print-directory bench-e2e BENCH='--quick'

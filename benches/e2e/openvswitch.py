@@ -22,6 +22,7 @@ DAEMON = Path("/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk")
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 # Where the exact match cache ends to pay (8,192 places, and every flow that misses evicts another).
 EMC_FLOWS = 2000
+FLOW_LIMIT = 2_000_000
 # OpenFlow port numbers.
 WIRE, VM0, VM1, TUNNEL = 1, 10, 11, 20
 
@@ -86,8 +87,9 @@ class OpenVSwitch(Switch):
             "dpdk-init": "true", "dpdk-socket-mem": str(MEMORY_MB), "tx-flush-interval": "0",
             "dpdk-lcore-mask": hex(1 << self.control_core), "pmd-cpu-mask": hex(1 << self.core),
             "dpdk-extra": "--no-pci --in-memory --single-file-segments --no-telemetry",
-            # More than there are rules, and no flow is forgotten in the middle of a run.
-            "flow-limit": "2000000", "max-idle": "600000",
+            # More than there are rules; no flow is forgotten in the middle of a run, nor are all of them looked through,
+            # which would take the generator's core away.
+            "flow-limit": str(FLOW_LIMIT), "max-idle": "600000", "max-revalidator": "600000",
         }
         if self.case.flows > EMC_FLOWS:
             settings["emc-insert-inv-prob"] = "0"
@@ -127,6 +129,9 @@ class OpenVSwitch(Switch):
         self._flows("phy", f"in_port={WIRE},actions=LOCAL\nin_port=LOCAL,actions=output:{WIRE}\n")
         source, to = {"encap": (VM0, TUNNEL), "decap": (TUNNEL, VM0), "l2": (VM0, VM1)}[self.case.kind]
         self._flows("int", "".join(f"in_port={source},dl_dst={mac},actions=output:{to}\n" for mac in self.case.macs()))
+
+        # It begins at 10,000 whatever the setting says, and above it every packet of a new flow takes the slow path.
+        self._appctl("upcall/set-flow-limit", str(FLOW_LIMIT))
 
     def mark(self) -> None:
         self._appctl("dpif-netdev/pmd-stats-clear")

@@ -1,112 +1,131 @@
-"""From runs to a table: which runs count, medians, ratios; as text, TSV and JSON."""
+"""From runs to rows: which runs count, medians, ratios to the peers."""
 
 from __future__ import annotations
 
-import json
 import statistics
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from machine import same_place
 
-MAX_STOLEN = 0.03
 MIN_IDLE = 0.05
+# What the others are compared with.
+PEERS = ("testpmd", "ovs")
+# What makes runs comparable, apart from the cores' distance.
+KEY = ("case", "tunnel", "size", "virtio", "flows")
 
 Run = dict[str, Any]
+Row = dict[str, Any]
 
 
-def judge(run: Run) -> str:
-    """Why a run does not count; empty if it does."""
+def judge(run: Run, max_stolen: float) -> str:
+    """Why a run does not count; empty if it does. `max_stolen`: share of the time that a core may be taken away for."""
     if run["bad"]:
         return f"{run['bad']} wrong frames"
-    if run["worker_stolen"] > MAX_STOLEN:
+    if run["lost"] < 0:
+        return f"{-run['lost']} frames more than were sent"
+    if run["worker_stolen"] > max_stolen:
         return f"the worker waited for its core {run['worker_stolen']:.1%} of the time"
-    if run["stolen"] > MAX_STOLEN:
+    if run["stolen"] > max_stolen:
         return f"the generator waited for its core {run['stolen']:.1%} of the time"
-    if run["steal_ticks"] > run["seconds"] * 100 * MAX_STOLEN:
+    if run["steal_ticks"] > run["seconds"] * 100 * max_stolen:
         return "the hypervisor took a core"
     if not same_place(*run["distance_ns"]):
         return "the cores moved: {:.0f} ns before, {:.0f} ns after".format(*run["distance_ns"])
     return ""
 
 
+def judge_load(run: Run, full: Run) -> str:
+    """Why a run at a share of another's rate does not count, although it would by itself."""
+    if full["why_not"]:
+        return f"its full rate does not count: {full['why_not']}"
+    if not same_place(distance(run), distance(full)):
+        return f"the cores moved since its full rate: {distance(full):.0f} ns then, {distance(run):.0f} ns now"
+    return ""
+
+
+def distance(run: Run) -> float:
+    """How far apart the cores were, in nanoseconds."""
+    return statistics.mean(run["distance_ns"])
+
+
 def regimes(runs: list[Run]) -> list[list[Run]]:
     """Runs grouped by core distance; a group's members are near one another."""
     groups: list[list[Run]] = []
-    for run in sorted(runs, key=lambda r: statistics.mean(r["distance_ns"])):
-        at = statistics.mean(run["distance_ns"])
-        if groups and same_place(statistics.mean(groups[-1][0]["distance_ns"]), at):
+    for run in sorted(runs, key=distance):
+        if groups and same_place(distance(groups[-1][0]), distance(run)):
             groups[-1].append(run)
         else:
             groups.append([run])
     return groups
 
 
-def summarise(runs: list[Run], references: list[str]) -> list[dict[str, Any]]:
+def groups(runs: list[Run]) -> Iterator[tuple[tuple[Any, ...], float, dict[str, list[Run]]]]:
+    """The runs that count: per case and regime, by switch, with the regime's distance. Regimes are found over all cases,
+    so that a distance is one throughout."""
+    for regime in regimes([r for r in runs if not r["why_not"]]):
+        near = statistics.median(x for r in regime for x in r["distance_ns"])
+        for key in dict.fromkeys(tuple(r[k] for k in KEY) for r in regime):
+            by_switch: dict[str, list[Run]] = {}
+            for run in regime:
+                if tuple(run[k] for k in KEY) == key:
+                    by_switch.setdefault(run["switch"], []).append(run)
+            yield key, near, by_switch
+
+
+def pairs(mine: list[Run], others: list[Run]) -> list[float]:
+    """The ratio of the rates in each round that has a run of both."""
+    theirs = {r["round"]: r["rx_pps"] for r in others}
+    return [r["rx_pps"] / theirs[r["round"]] for r in mine if theirs.get(r["round"])]
+
+
+def gbps(run: Run) -> float:
+    """Inner frames' bits a second, without FCS, in 10^9."""
+    bits = sum(int(size) * 8 * n for size, n in run["received_by_size"].items())
+    return run["rx_pps"] * bits / max(1, run["received"]) / 1e9
+
+
+def rates(runs: list[Run]) -> list[Row]:
     """One row per case, regime and switch. Only runs of one regime are compared with one another."""
     rows = []
-    keys = dict.fromkeys((r["case"], r["tunnel"], r["flows"], r["size"]) for r in runs)
-    for key in keys:
-        of_case = [r for r in runs if (r["case"], r["tunnel"], r["flows"], r["size"]) == key and not r["why_not"]]
-        for group in regimes(of_case):
-            by_switch: dict[str, list[Run]] = {}
-            for run in group:
-                by_switch.setdefault(run["switch"], []).append(run)
-            bases = {name: statistics.median(r["rx_pps"] for r in by_switch[name]) for name in references if name in by_switch}
-            for switch, mine in by_switch.items():
-                rates = [r["rx_pps"] for r in mine]
-                cycles = [r["cycles_per_packet"] for r in mine if r["cycles_per_packet"]]
-                idle = statistics.median(r["idle"] for r in mine)
-                rows.append({
-                    "case": key[0], "tunnel": key[1], "flows": key[2], "size": key[3], "switch": switch,
-                    "distance_ns": round(statistics.median(x for r in group for x in r["distance_ns"])),
-                    "runs": len(mine),
-                    "mpps": statistics.median(rates) / 1e6, "min": min(rates) / 1e6, "max": max(rates) / 1e6,
-                    "ratios": {name: statistics.median(rates) / base for name, base in bases.items()},
-                    "cycles": statistics.median(cycles) if cycles else None,
-                    "lost": statistics.median(max(0.0, 1 - r["rx_pps"] / r["tx_pps"]) for r in mine),
-                    "idle": idle,
-                    "limited_by_generator": idle < MIN_IDLE,
-                })
+    for key, near, by_switch in groups([r for r in runs if r["load"] is None]):
+        medians = {name: statistics.median(r["rx_pps"] for r in mine) for name, mine in by_switch.items()}
+        for switch, mine in by_switch.items():
+            speeds = [r["rx_pps"] / 1e6 for r in mine]
+            cycles = [r["cycles_per_packet"] for r in mine if r["cycles_per_packet"]]
+            idle = statistics.median(r["idle"] for r in mine)
+            ratios = {}
+            for peer in PEERS:
+                if peer in by_switch:
+                    same_round = pairs(mine, by_switch[peer])
+                    ratios[peer] = {"of_medians": medians[switch] / medians[peer], "pairs": len(same_round),
+                                    "median_of_pairs": statistics.median(same_round) if same_round else None}
+            rows.append(dict(zip(KEY, key)) | {
+                "switch": switch, "distance_ns": round(near), "runs": len(mine),
+                "mpps": statistics.median(speeds), "min": min(speeds), "max": max(speeds),
+                "gbps": statistics.median(gbps(r) for r in mine), "ratios": ratios,
+                "cycles": statistics.median(cycles) if cycles else None,
+                "lost": statistics.median(r["lost"] / max(1, r["sent"]) for r in mine),
+                "idle": idle, "limited_by_generator": idle < MIN_IDLE,
+            })
     return rows
 
 
-COLUMNS = ["case", "tunnel", "flows", "switch", "near_ns", "runs", "Mpps", "min", "max", "/testpmd", "/ovs", "cycles/pkt", "lost", "gen idle"]
+def latencies(runs: list[Run]) -> list[Row]:
+    """One row per case, regime, load and switch: medians over the runs, and the largest maximum."""
+    rows = []
+    for load in sorted({r["load"] for r in runs if r["load"] is not None}):
+        for key, near, by_switch in groups([r for r in runs if r["load"] == load]):
+            for switch, mine in by_switch.items():
+                def median(name: str) -> float:
+                    return statistics.median(r["latency_us"][name] for r in mine)
 
-
-def cells(row: dict[str, Any]) -> list[str]:
-    def number(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
-    return [row["case"], "-" if row["case"] == "l2" else row["tunnel"], str(row["flows"]), row["switch"],
-            str(row["distance_ns"]), str(row["runs"]), number(row["mpps"], ".2f"), number(row["min"], ".2f"),
-            number(row["max"], ".2f"), *(number(row["ratios"].get(name), ".2f") for name in ("testpmd", "ovs")), number(row["cycles"], ".1f"),
-            number(row["lost"], ".1%"), number(row["idle"], ".0%") + ("!" if row["limited_by_generator"] else "")]
-
-
-def text_table(rows: list[dict[str, Any]]) -> str:
-    lines = [COLUMNS] + [cells(r) for r in rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
-    out = []
-    for line in lines:
-        out.append("  ".join(c.ljust(w) if i < 2 or i == 3 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))).rstrip())
-    return "\n".join(out)
-
-
-def write(folder: Path, stem: str, machine: dict[str, str], settings: dict[str, Any], runs: list[Run],
-          references: list[str]) -> str:
-    """Writes STEM.txt, .tsv and .json to the folder; returns the text."""
-    rows = summarise(runs, references)
-    left_out = [r for r in runs if r["why_not"]]
-    lines = [", ".join(f"{k}: {v}" for k, v in machine.items()), "", text_table(rows), ""]
-    if any(r["limited_by_generator"] for r in rows):
-        lines.append(f"! the generator had less than {MIN_IDLE:.0%} idle time: it may have been the limit.")
-    lines.append(f"{len(runs)} runs, {len(left_out)} left out.")
-    lines += [f"  left out: {r['switch']}, {r['name']}, round {r['round']}: {r['why_not']}" for r in left_out]
-    text = "\n".join(lines) + "\n"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{stem}.txt").write_text(text)
-    (folder / f"{stem}.tsv").write_text("\n".join("\t".join(line) for line in [COLUMNS] + [cells(r) for r in rows]) + "\n")
-    whole = {"machine": machine, "settings": settings, "rows": rows, "runs": runs}
-    (folder / f"{stem}.json").write_text(json.dumps(whole, indent=1) + "\n")
-    return text
+                rows.append(dict(zip(KEY, key)) | {
+                    "load": load, "switch": switch, "distance_ns": round(near), "runs": len(mine),
+                    "mpps": statistics.median(r["tx_pps"] for r in mine) / 1e6,
+                    "p50": median("p50"), "p99": median("p99"), "p99.9": median("p99.9"),
+                    "max": max(r["latency_us"]["max"] for r in mine),
+                    "lost": statistics.median((r["lost"] + r["unsent"]) / max(1, r["sent"] + r["unsent"]) for r in mine),
+                    "late": statistics.median(r["late"] / max(1, r["sent"] + r["unsent"] + r["late"]) for r in mine),
+                })
+    return sorted(rows, key=lambda row: tuple(map(str, (row[k] for k in KEY[:-1]))) + (row["flows"], row["distance_ns"], row["load"]))

@@ -19,6 +19,8 @@ from cases import Case, PEER_IP, SWITCH_IP, SWITCH_MAC, VNI
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 MEMORY_MB = 512
 RING = 1024
+# FDB entries that weftd reads from its file; more of them go by `weftctl fdb apply`, which is faster.
+FDB_IN_FILE = 100_000
 
 
 class Failed(Exception):
@@ -58,7 +60,7 @@ class Switch:
         raise NotImplementedError
 
     def mark(self) -> None:
-        """Called right before traffic."""
+        """Called right before the traffic that counts, when the switch is warm."""
 
     def finish(self) -> dict[str, Any]:
         """Stops it; tells the TSC cycles per packet since `mark` (only rounds that had packets count) and what it
@@ -106,7 +108,6 @@ class Weft(Switch):
         case = self.case
         device = f"net_memif0,role=server,socket={self.socket('wire')},socket-abstract=no,id=0,rsize=10,mac={SWITCH_MAC}"
         vms = ["vm0", "vm1"] if case.kind == "l2" else ["vm0"]
-        target = {"encap": 'vtep = "peer"', "decap": 'port = "vm0"', "l2": 'port = "vm1"'}[case.kind]
         text = f"""
 [daemon]
 socket = "{self.socket('api')}"
@@ -134,17 +135,33 @@ vteps = ["peer"]
 """
         for vm in vms:
             text += f'[[port]]\nname = "{vm}"\nbd = "bench"\ntype = "vhost-user"\nsocket = "{self.socket(vm)}"\nmode = "client"\n'
-        return text + "".join(f'[[fdb]]\nbd = "bench"\nmac = "{mac}"\n{target}\n' for mac in case.macs())
+            text += f"packed = {'true' if case.virtio == 'packed' else 'false'}\n"
+        return text
+
+    def _target(self) -> tuple[str, str]:
+        """What the generator's destinations are behind."""
+        return {"encap": ("vtep", "peer"), "decap": ("port", "vm0"), "l2": ("port", "vm1")}[self.case.kind]
 
     def start(self) -> None:
+        kind, name = self._target()
         file = self.folder / "weft.toml"
-        file.write_text(self._config())
+        with file.open("w") as out:
+            out.write(self._config())
+            if self.case.flows <= FDB_IN_FILE:
+                out.writelines(f'[[fdb]]\nbd = "bench"\nmac = "{mac}"\n{kind} = "{name}"\n' for mac in self.case.macs())
         self._spawn([str(program("weftd")), "--config", str(file)])
-        self._wait(lambda: self.socket("api").exists() and self._ctl("status").returncode == 0, 30)
+        self._wait(lambda: self.socket("api").exists() and self._ctl("status").returncode == 0, 60)
+        if self.case.flows > FDB_IN_FILE:
+            entries = self.folder / "fdb"
+            with entries.open("w") as out:
+                out.writelines(f"add bench {mac} {kind} {name}\n" for mac in self.case.macs())
+            done = self._ctl("fdb", "apply", str(entries), seconds=120)
+            if done.returncode:
+                raise Failed(f"weftctl fdb apply: {done.stderr.strip() or done.stdout.strip()}")
 
-    def _ctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def _ctl(self, *words: str, seconds: float = 30) -> subprocess.CompletedProcess[str]:
         return subprocess.run([str(program("weftctl")), "--socket", str(self.socket("api")), "--json", *words],
-                              capture_output=True, text=True, timeout=30, check=False)
+                              capture_output=True, text=True, timeout=seconds, check=False)
 
     def _stats(self) -> dict[str, Any]:
         done = self._ctl("stats")

@@ -87,7 +87,7 @@ fn dispatch(bed: &mut Bed, batch: &mut Batch) {
 
 fn encap(bed: &mut Bed, batch: &mut Batch) {
     for (work, burst) in batch.work.iter_mut().zip(&mut batch.bursts) {
-        bed.worker.encap(bed.source, work, burst);
+        bed.worker.encap(work, burst);
     }
 }
 

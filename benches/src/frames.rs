@@ -10,8 +10,8 @@ use weft_wire::Encap;
 
 /// Bytes of the outer headers: Ethernet, IPv4, UDP, and VXLAN or GENEVE without options.
 pub const OUTER: usize = 50;
-/// Shortest inner frame: what the headers and the mark need, and what Ethernet asks for.
-pub const MIN_FRAME: usize = 60;
+/// Shortest inner frame: as much as Ethernet asks for with its FCS, so that none is as long as an ARP packet.
+pub const MIN_FRAME: usize = 64;
 /// Longest inner frame: the benchmark's devices have an MTU of 1500.
 pub const MAX_FRAME: usize = 1514 - OUTER;
 /// Most flows: a receiver's number has 24 bits, of which 22 are addresses in 10.128.0.0/9 with room to spare.
@@ -27,9 +27,12 @@ pub const PEER: Vtep = Vtep { mac: [2, 0xaa, 0, 0, 0, 2], ip: [192, 168, 50, 2] 
 /// Stands where the UDP payload begins.
 const MARK: [u8; 4] = *b"weft";
 const MARK_AT: usize = 42;
+/// Behind it: when the frame was sent, in ticks of the time stamp counter, first byte least; 0 if nobody wants to know.
+const STAMP_AT: usize = MARK_AT + MARK.len();
 /// The flow's part of the destination MAC address, and the two bytes before it.
 const MAC_AT: usize = 2;
 const IP_AT: usize = 14;
+const LENGTH_AT: usize = IP_AT + 2;
 const CHECKSUM_AT: usize = IP_AT + 10;
 const DST_AT: usize = IP_AT + 16;
 const UDP_AT: usize = IP_AT + 20;
@@ -64,13 +67,13 @@ impl Wrap {
     }
 }
 
-/// The internet checksum of a header whose length is even.
-fn checksum(header: &[u8]) -> [u8; 2] {
+/// The sum that the internet checksum is the complement of, of a header whose length is even.
+fn sum(header: &[u8]) -> u16 {
     let mut sum: u32 = header.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
-    (!sum as u16).to_be_bytes()
+    sum as u16
 }
 
 fn ipv4_udp(out: &mut [u8], src: [u8; 4], dst: [u8; 4], ports: (u16, u16), df: bool) {
@@ -82,8 +85,8 @@ fn ipv4_udp(out: &mut [u8], src: [u8; 4], dst: [u8; 4], ports: (u16, u16), df: b
     out[9] = 17;
     out[12..16].copy_from_slice(&src);
     out[16..20].copy_from_slice(&dst);
-    let sum = checksum(&out[..20]);
-    out[10..12].copy_from_slice(&sum);
+    let checksum = !sum(&out[..20]);
+    out[10..12].copy_from_slice(&checksum.to_be_bytes());
     out[20..22].copy_from_slice(&ports.0.to_be_bytes());
     out[22..24].copy_from_slice(&ports.1.to_be_bytes());
     out[24..26].copy_from_slice(&(total - 20).to_be_bytes());
@@ -136,40 +139,68 @@ fn source_port(flow: u32) -> u16 {
 #[derive(Clone, Copy, Debug)]
 pub struct Patch {
     mac: [u8; 4],
-    checksum: [u8; 2],
     dst: [u8; 4],
+    /// Of the inner IPv4 header without the packet's length, so that one patch does for frames of all sizes.
+    sum: u16,
     outer_port: [u8; 2],
 }
 
 impl Patch {
-    /// The patch of flow `flow` for frames of `len` bytes.
-    pub fn new(wrap: Wrap, flow: u32, len: usize) -> Self {
-        let frame = build(wrap, flow, len);
-        let (outer, inner) = frame.split_at(wrap.outer_len());
+    /// The patch of flow `flow`.
+    pub fn new(wrap: Wrap, flow: u32) -> Self {
+        let mut frame = build(wrap, flow, MIN_FRAME);
+        let (outer, inner) = frame.split_at_mut(wrap.outer_len());
+        inner[LENGTH_AT..LENGTH_AT + 2].fill(0);
+        inner[CHECKSUM_AT..CHECKSUM_AT + 2].fill(0);
         let bytes = |at: usize| [inner[at], inner[at + 1], inner[at + 2], inner[at + 3]];
         Self {
             mac: bytes(MAC_AT),
-            checksum: [inner[CHECKSUM_AT], inner[CHECKSUM_AT + 1]],
             dst: bytes(DST_AT),
+            sum: sum(&inner[IP_AT..UDP_AT]),
             outer_port: if outer.is_empty() { [0; 2] } else { [outer[UDP_AT], outer[UDP_AT + 1]] },
         }
     }
 
-    /// Makes a frame that was built by [`build`] with the same length this flow's; `OUTER_LEN` is the `outer_len` of
-    /// its wrap. A frame that is too short is left alone.
+    /// Makes a frame that was built by [`build`] this flow's; `OUTER_LEN` is the `outer_len` of its wrap. A frame that
+    /// is too short is left alone.
     ///
     /// With the place known to the compiler this is three or four plain stores: more of them, to lines that the other
     /// core had last, fill the CPU's store buffer and cost as much as all the rest of sending.
     #[inline(always)]
     pub fn apply<const OUTER_LEN: usize>(&self, frame: &mut [u8]) {
+        let packet = frame.len().wrapping_sub(OUTER_LEN + IP_AT) as u32;
         let Some(head) = frame.get_mut(..OUTER_LEN + MARK_AT) else { return };
+        // Both have 16 bits, so one carry is all there can be.
+        let sum = u32::from(self.sum) + packet;
+        let checksum = !((sum & 0xffff) + (sum >> 16)) as u16;
         put(head, OUTER_LEN + MAC_AT, self.mac);
-        put(head, OUTER_LEN + CHECKSUM_AT, self.checksum);
+        put(head, OUTER_LEN + CHECKSUM_AT, checksum.to_be_bytes());
         put(head, OUTER_LEN + DST_AT, self.dst);
         if OUTER_LEN > 0 {
             put(head, UDP_AT, self.outer_port);
         }
     }
+}
+
+/// Where in a frame it stands when that was sent.
+pub const fn stamp_at(wrap: Wrap) -> usize {
+    wrap.outer_len() + STAMP_AT
+}
+
+/// Writes when the frame was sent, in ticks of the time stamp counter. A frame that is too short is left alone.
+#[inline]
+pub fn set_stamp(wrap: Wrap, frame: &mut [u8], ticks: u64) {
+    let at = stamp_at(wrap);
+    if frame.len() >= at + 8 {
+        put(frame, at, ticks.to_le_bytes());
+    }
+}
+
+/// When the frame was sent, or `None` if it holds no time.
+#[inline]
+pub fn stamp(wrap: Wrap, frame: &[u8]) -> Option<u64> {
+    let ticks = u64::from_le_bytes(*frame.get(stamp_at(wrap)..)?.first_chunk()?);
+    (ticks != 0).then_some(ticks)
 }
 
 #[inline(always)]
@@ -180,7 +211,7 @@ fn put<const N: usize>(frame: &mut [u8], at: usize, bytes: [u8; N]) {
 }
 
 /// All flows' patches in random order: the order in which they are sent, over and over.
-pub fn shuffled(wrap: Wrap, flows: u32, len: usize) -> Vec<Patch> {
+pub fn shuffled(wrap: Wrap, flows: u32) -> Vec<Patch> {
     let mut order: Vec<u32> = (0..flows).collect();
     // Fisher-Yates with a xorshift generator: the same order in every run.
     let mut x = 0x9e37_79b9_7f4a_7c15u64;
@@ -190,40 +221,57 @@ pub fn shuffled(wrap: Wrap, flows: u32, len: usize) -> Vec<Patch> {
         x ^= x << 17;
         order.swap(i, (x % (i as u64 + 1)) as usize);
     }
-    order.into_iter().map(|flow| Patch::new(wrap, flow, len)).collect()
+    order.into_iter().map(|flow| Patch::new(wrap, flow)).collect()
 }
 
 /// Judges received frames.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Check {
-    /// How they should be wrapped.
-    pub wrap: Wrap,
-    /// Flows that are sent.
-    pub flows: u32,
-    /// Length of the inner frame.
-    pub len: usize,
+    wrap: Wrap,
+    flows: u32,
+    /// A frame of each size that may come.
+    models: Vec<Vec<u8>>,
+    /// Where the frame that should have come is put together.
+    expected: Vec<u8>,
 }
 
 impl Check {
-    /// Whether the frame is one that was sent, as it should arrive, byte for byte. Of an outer header that the switch
-    /// made, the source port may be any that is not assigned, as RFC 7348 leaves the hash to the sender: weft takes
-    /// the dynamic ports, Open vSwitch those from 32768 on.
-    pub fn is_good(&self, frame: &[u8]) -> bool {
+    /// - `wrap`: how the frames should be wrapped
+    /// - `flows`: how many are sent
+    /// - `sizes`: lengths of the inner frames that are sent
+    pub fn new(wrap: Wrap, flows: u32, sizes: &[usize]) -> Self {
+        let models = sizes.iter().map(|&len| build(wrap, 0, len)).collect();
+        Self { wrap, flows, models, expected: Vec::with_capacity(OUTER + MAX_FRAME) }
+    }
+
+    /// Whether the frame is one that was sent, as it should arrive, byte for byte. Free is when it was sent. Of an
+    /// outer header that the switch made, the source port may be any that is not assigned, as RFC 7348 leaves the hash
+    /// to the sender: weft takes the dynamic ports, Open vSwitch those from 32768 on.
+    pub fn is_good(&mut self, frame: &[u8]) -> bool {
         let outer = self.wrap.outer_len();
-        let Some(&[_, _, _, f0, f1, f2]) = frame.get(outer..outer + 6) else { return false };
+        let Some(model) = self.models.iter().find(|model| model.len() == frame.len()) else { return false };
+        let [_, _, _, f0, f1, f2] = frame[outer..outer + 6] else { return false };
         let flow = u32::from_be_bytes([0, f0, f1, f2]);
-        if flow >= self.flows || frame.len() != outer + self.len {
+        if flow >= self.flows {
             return false;
         }
-        let mut expected = build(self.wrap, flow, self.len);
+        self.expected.clone_from(model);
+        let patch = Patch::new(self.wrap, flow);
+        match self.wrap {
+            Wrap::Plain => patch.apply::<0>(&mut self.expected),
+            Wrap::ToSwitch(_) | Wrap::FromSwitch(_) => patch.apply::<OUTER>(&mut self.expected),
+        }
+        if let Some(ticks) = stamp(self.wrap, frame) {
+            set_stamp(self.wrap, &mut self.expected, ticks);
+        }
         if let Wrap::FromSwitch(_) = self.wrap {
             let port = [frame[UDP_AT], frame[UDP_AT + 1]];
             if u16::from_be_bytes(port) < 0x8000 {
                 return false;
             }
-            expected[UDP_AT..UDP_AT + 2].copy_from_slice(&port);
+            self.expected[UDP_AT..UDP_AT + 2].copy_from_slice(&port);
         }
-        frame == expected
+        frame == self.expected
     }
 }
 
@@ -241,16 +289,18 @@ mod tests {
     ];
 
     #[test]
-    fn a_patched_frame_is_the_flows_own() {
+    fn a_patched_frame_is_the_flows_own_whatever_its_size() {
         for wrap in WRAPS {
-            for flow in [0, 1, 255, 256, 70_000, MAX_FLOWS - 1] {
-                let mut frame = build(wrap, 0, 64);
-                let patch = Patch::new(wrap, flow, 64);
-                match wrap {
-                    Wrap::Plain => patch.apply::<0>(&mut frame),
-                    _ => patch.apply::<OUTER>(&mut frame),
+            for len in [MIN_FRAME, 64, 570, MAX_FRAME] {
+                for flow in [0, 1, 255, 256, 70_000, 999_999, MAX_FLOWS - 1] {
+                    let mut frame = build(wrap, 1, len);
+                    let patch = Patch::new(wrap, flow);
+                    match wrap {
+                        Wrap::Plain => patch.apply::<0>(&mut frame),
+                        _ => patch.apply::<OUTER>(&mut frame),
+                    }
+                    assert_eq!(frame, build(wrap, flow, len), "{wrap:?} {flow} {len}");
                 }
-                assert_eq!(frame, build(wrap, flow, 64), "{wrap:?} {flow}");
             }
         }
     }
@@ -258,16 +308,37 @@ mod tests {
     #[test]
     fn every_byte_that_is_wrong_is_noticed() {
         for wrap in WRAPS {
-            let check = Check { wrap, flows: 100, len: 64 };
-            let good = build(wrap, 42, 64);
-            assert!(check.is_good(&good), "{wrap:?}");
-            assert!(!check.is_good(&good[..good.len() - 1]));
-            for at in 0..good.len() {
-                let mut bad = good.clone();
-                bad[at] ^= 1;
-                let free = matches!(wrap, Wrap::FromSwitch(_)) && (UDP_AT..UDP_AT + 2).contains(&at);
-                assert_eq!(check.is_good(&bad), free, "{wrap:?}, byte {at}");
+            let mut check = Check::new(wrap, 100, &[64, 570]);
+            for len in [64, 570] {
+                let good = build(wrap, 42, len);
+                assert!(check.is_good(&good), "{wrap:?}");
+                assert!(!check.is_good(&good[..good.len() - 1]));
+                for at in 0..good.len() {
+                    let mut bad = good.clone();
+                    bad[at] ^= 1;
+                    let inner = at.wrapping_sub(wrap.outer_len());
+                    let free = matches!(wrap, Wrap::FromSwitch(_)) && (UDP_AT..UDP_AT + 2).contains(&at)
+                        || (STAMP_AT..STAMP_AT + 8).contains(&inner);
+                    assert_eq!(check.is_good(&bad), free, "{wrap:?}, byte {at} of {len}");
+                }
             }
+            assert!(!check.is_good(&build(wrap, 100, 64)), "a flow that is not sent");
+            assert!(!check.is_good(&build(wrap, 42, 65)), "a size that is not sent");
+            assert!(!check.is_good(&[]) && !check.is_good(&[0; 64]));
+        }
+    }
+
+    #[test]
+    fn a_frame_tells_when_it_was_sent() {
+        for wrap in WRAPS {
+            let mut frame = build(wrap, 3, MIN_FRAME);
+            assert_eq!(stamp(wrap, &frame), None, "no time yet");
+            set_stamp(wrap, &mut frame, 0x0102_0304_0506_0708);
+            assert_eq!(stamp(wrap, &frame), Some(0x0102_0304_0506_0708));
+            assert!(Check::new(wrap, 4, &[MIN_FRAME]).is_good(&frame));
+            let mut short = frame[..wrap.outer_len() + STAMP_AT + 7].to_vec();
+            set_stamp(wrap, &mut short, 1);
+            assert_eq!(stamp(wrap, &short), None);
         }
     }
 
@@ -289,7 +360,7 @@ mod tests {
 
     #[test]
     fn the_order_holds_every_flow_once() {
-        let mut macs: Vec<[u8; 4]> = shuffled(Wrap::Plain, 1000, 64).iter().map(|p| p.mac).collect();
+        let mut macs: Vec<[u8; 4]> = shuffled(Wrap::Plain, 1000).iter().map(|p| p.mac).collect();
         assert!(macs.windows(2).any(|w| w[0] > w[1]), "shuffled");
         macs.sort_unstable();
         macs.dedup();

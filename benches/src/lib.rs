@@ -1,4 +1,4 @@
-//! What the benchmark programs share: the frames that are sent, and how a received one is judged.
+//! What the benchmark programs are made of: the frames that are sent, when, and how a received one is judged.
 //!
 //! | where | what |
 //! |---|---|
@@ -13,3 +13,8 @@
 pub mod bed;
 pub mod eal;
 pub mod frames;
+pub mod latency;
+pub mod pace;
+pub mod sink;
+pub mod sizes;
+pub mod source;

@@ -20,6 +20,8 @@ pub struct Model {
     pub settings: Settings,
     /// What a reload of the file and the API change while traffic flows.
     pub objects: Objects,
+    /// Static forwarding entries. Apart from the objects: there may be millions, and they change one by one.
+    pub fdb: Vec<FdbEntry>,
 }
 
 /// Everything that is fixed for the life of the process.
@@ -46,8 +48,6 @@ pub struct Objects {
     pub bds: Vec<Bd>,
     /// Local ports: VMs and other attached devices.
     pub ports: Vec<Port>,
-    /// Static forwarding entries.
-    pub fdb: Vec<FdbEntry>,
 }
 
 impl Objects {
@@ -72,7 +72,6 @@ impl Objects {
             vteps: self.vteps.iter().filter(|o| o.owner == owner).cloned().collect(),
             bds: self.bds.iter().filter(|o| o.owner == owner).cloned().collect(),
             ports: self.ports.iter().filter(|o| o.owner == owner).cloned().collect(),
-            fdb: self.fdb.iter().filter(|o| o.owner == owner).cloned().collect(),
         }
     }
 
@@ -81,7 +80,6 @@ impl Objects {
         self.vteps.extend(other.vteps);
         self.bds.extend(other.bds);
         self.ports.extend(other.ports);
-        self.fdb.extend(other.fdb);
     }
 }
 

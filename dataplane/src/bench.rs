@@ -12,8 +12,7 @@ use crate::tx::{TxSet, handoff_mesh};
 use crate::underlay::punt::{self, AgentEnds, Inject};
 use rtrb::Consumer;
 use std::sync::Arc;
-use weft_port::{Burst, TxQueue};
-use weft_tables::fdb::MISS;
+use weft_port::{Burst, Leaving, TxQueue};
 use weft_tables::qsbr::Reader;
 
 /// Where a burst comes from: a port's slot and which life of the slot.
@@ -26,37 +25,27 @@ pub struct Source {
 }
 
 /// A burst between two stages: packets, their bridge domains and keys, and once looked up their next hops.
+#[derive(Default)]
 pub struct Work {
+    burst: Burst,
     scratch: Scratch,
-    hops: [u32; MAX_BURST],
-}
-
-impl Default for Work {
-    fn default() -> Self {
-        Self { scratch: Scratch::default(), hops: [MISS; MAX_BURST] }
-    }
 }
 
 impl Work {
     /// Packets in it.
     pub fn len(&self) -> usize {
-        self.scratch.pkts.len()
+        self.burst.len()
     }
 
     /// Whether there is no packet in it.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.burst.is_empty()
     }
 
     /// Empties it; the packets go behind those in `burst`, or are freed where they have no room.
     pub fn take(&mut self, burst: &mut Burst) {
-        for m in self.scratch.pkts.drain(..) {
-            if !burst.is_full() {
-                burst.push(m);
-            }
-        }
-        self.scratch.bds.clear();
-        self.scratch.keys.clear();
+        let mut packets = Leaving::new(&mut self.burst);
+        packets.move_to(MAX_BURST, burst);
     }
 }
 
@@ -114,7 +103,8 @@ impl BareWorker {
     #[inline]
     pub fn admit(&mut self, from: Source, burst: &mut Burst, out: &mut Work) {
         let (v, lane, _) = self.parts();
-        admit::admit(v, lane, rx_id(from), burst, &mut out.scratch);
+        Leaving::new(burst).move_to(MAX_BURST, &mut out.burst);
+        admit::admit(v, lane, rx_id(from), &mut out.burst, &mut out.scratch);
     }
 
     /// The stage of frames from the underlay. Does nothing without an uplink.
@@ -122,7 +112,8 @@ impl BareWorker {
     pub fn decap(&mut self, burst: &mut Burst, out: &mut Work) {
         let (v, lane, _) = self.parts();
         if let Some(up) = &v.tables.uplink {
-            decap::decap(v, lane, up, burst, &mut out.scratch);
+            Leaving::new(burst).move_to(MAX_BURST, &mut out.burst);
+            decap::decap(v, lane, up, &mut out.burst, &mut out.scratch);
         }
     }
 
@@ -130,7 +121,7 @@ impl BareWorker {
     #[inline]
     pub fn lookup(&mut self, work: &mut Work) {
         let (v, ..) = self.parts();
-        work.hops = lookup::lookup(v, &work.scratch);
+        lookup::lookup(v, &mut work.scratch, work.burst.len());
     }
 
     /// Sends all packets where their next hops say, as far as the transmit stage. Empties `work`.
@@ -138,26 +129,22 @@ impl BareWorker {
     pub fn dispatch(&mut self, from: Source, work: &mut Work) {
         let (v, lane, _) = self.parts();
         let ingress = Ingress { slot: from.slot, tunnel: from.slot == crate::UPLINK };
-        dispatch::dispatch(v, lane, ingress, &mut work.scratch, &work.hops);
-        work.scratch.bds.clear();
-        work.scratch.keys.clear();
+        dispatch::dispatch(v, lane, ingress, &mut work.burst, &work.scratch);
     }
 
-    /// The part of [`BareWorker::dispatch`] that writes outer headers. Empties `work`: packets for a VTEP go into `out`
-    /// with their headers, others are freed.
+    /// The part of [`BareWorker::dispatch`] that writes outer headers, for packets that all go where the first one does.
+    /// Empties `work`: the packets that got headers go into `out`, others are freed.
     #[inline]
-    pub fn encap(&mut self, from: Source, work: &mut Work, out: &mut Burst) {
+    pub fn encap(&mut self, work: &mut Work, out: &mut Burst) {
         let (v, lane, _) = self.parts();
-        for (i, m) in work.scratch.pkts.drain(..).enumerate() {
-            let bd = v.tables.bds.get(work.scratch.bds[i] as usize);
-            if let (Hop::Vtep(vtep), Some(bd)) = (NextHopId::decode(work.hops[i]), bd)
-                && let encap::Outcome::Ready(m) = encap::encap(v, lane, from.slot, bd, vtep, m)
-            {
-                out.push(m);
-            }
+        let mut packets = Leaving::new(&mut work.burst);
+        let bd = v.tables.bds.get(work.scratch.bds[0] as usize);
+        if let (Hop::Vtep(vtep), Some(bd)) = (NextHopId::decode(work.scratch.hops[0]), bd)
+            && let Some(tunnel) = encap::Tunnel::find(v, bd, vtep)
+        {
+            let (n, _) = tunnel.encap(&mut lane.ip_id, packets.front(MAX_BURST));
+            packets.move_to(n, out);
         }
-        work.scratch.bds.clear();
-        work.scratch.keys.clear();
     }
 
     /// Sends what is staged; returns how many packets the queues did not take.

@@ -23,7 +23,10 @@ pub const MAX_QUEUES: usize = 8;
 /// What an FDB entry's 32-bit value means.
 ///
 /// A local port is encoded in the value itself, so that VM-to-VM frames need no further table: bit 31 clear, then the
-/// port's generation (15 bits) and slot (16 bits). A VTEP has bit 31 set and its slot below.
+/// port's generation (15 bits), the mark (2 bits) and the slot (14 bits). A VTEP has bit 31 set, and mark and slot below.
+///
+/// The mark is nothing to workers. Control notes in it who made an entry, so that the table is the one record of its
+/// entries, however many there are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct NextHopId(u32);
 
@@ -45,15 +48,28 @@ pub enum Hop {
 
 impl NextHopId {
     const VTEP: u32 = 1 << 31;
+    const SLOT: u32 = (1 << Self::MARK_SHIFT) - 1;
+    const MARK_SHIFT: u32 = 14;
+    const MARK: u32 = 3 << Self::MARK_SHIFT;
 
-    /// The id of a local port.
+    /// The id of a local port, with mark 0.
     pub fn port(slot: u16, generation: u16) -> Self {
-        Self(u32::from(generation & 0x7fff) << 16 | u32::from(slot))
+        Self(u32::from(generation & 0x7fff) << 16 | u32::from(slot) & Self::SLOT)
     }
 
-    /// The id of a VTEP's slot.
+    /// The id of a VTEP's slot, with mark 0.
     pub fn vtep(slot: u16) -> Self {
-        Self(Self::VTEP | u32::from(slot))
+        Self(Self::VTEP | u32::from(slot) & Self::SLOT)
+    }
+
+    /// The id with another mark, of which two bits count.
+    pub fn marked(self, mark: u8) -> Self {
+        Self(self.0 & !Self::MARK | u32::from(mark) << Self::MARK_SHIFT & Self::MARK)
+    }
+
+    /// The mark.
+    pub fn mark(self) -> u8 {
+        ((self.0 & Self::MARK) >> Self::MARK_SHIFT) as u8
     }
 
     /// The value stored in the FDB.
@@ -61,15 +77,20 @@ impl NextHopId {
         self.0
     }
 
+    /// The id of which `raw` is the value.
+    pub fn from_raw(raw: u32) -> Self {
+        Self(raw)
+    }
+
     /// Reads a value that an FDB lookup returned.
     #[inline]
     pub fn decode(raw: u32) -> Hop {
         if raw & Self::VTEP == 0 {
-            Hop::Port { slot: raw as u16, generation: (raw >> 16) as u16 }
+            Hop::Port { slot: (raw & Self::SLOT) as u16, generation: (raw >> 16) as u16 }
         } else if raw == MISS {
             Hop::Miss
         } else {
-            Hop::Vtep(raw as u16)
+            Hop::Vtep((raw & Self::SLOT) as u16)
         }
     }
 }
@@ -219,7 +240,8 @@ pub struct Forwarding {
 }
 
 const _: () = assert!(MAX_PORTS * MAX_QUEUES <= 1 << 16, "a TxqId holds every queue");
-const _: () = assert!(MAX_VTEPS <= 1 << 16, "a VTEP slot is 16 bits");
+const _: () = assert!(MAX_VTEPS <= 1 << NextHopId::MARK_SHIFT, "a next hop holds every VTEP's slot");
+const _: () = assert!(MAX_PORTS <= 1 << NextHopId::MARK_SHIFT, "a next hop holds every port's slot");
 
 #[cfg(test)]
 mod tests {
@@ -227,16 +249,15 @@ mod tests {
 
     #[test]
     fn next_hop_ids_survive_the_round_trip() {
-        for slot in [0, 1, 1055, u16::MAX] {
+        for (slot, mark) in [0, 1, 1055, 16383].into_iter().flat_map(|s| (0..4).map(move |m| (s, m))) {
             for generation in [0, 1, 0x7fff] {
-                assert_eq!(
-                    NextHopId::decode(NextHopId::port(slot, generation).raw()),
-                    Hop::Port { slot, generation }
-                );
+                let id = NextHopId::port(slot, generation).marked(mark);
+                assert_eq!(NextHopId::decode(id.raw()), Hop::Port { slot, generation });
+                assert_eq!((id.mark(), id.marked(0)), (mark, NextHopId::port(slot, generation)));
             }
-            if slot != u16::MAX {
-                assert_eq!(NextHopId::decode(NextHopId::vtep(slot).raw()), Hop::Vtep(slot));
-            }
+            let id = NextHopId::vtep(slot).marked(3).marked(mark);
+            assert_eq!(NextHopId::decode(id.raw()), Hop::Vtep(slot));
+            assert_eq!((id.mark(), id.marked(0)), (mark, NextHopId::vtep(slot)));
         }
         assert_eq!(NextHopId::decode(MISS), Hop::Miss);
     }

@@ -15,14 +15,14 @@ use crate::forwarding::{Forwarding, Tables};
 use crate::stage::{admit, decap, dispatch, lookup};
 use crate::tx::TxSet;
 use crate::underlay::punt::PuntTx;
-use arrayvec::ArrayVec;
 use std::sync::Arc;
 use weft_port::{Burst, Mbuf};
-use weft_tables::fdb::FdbKey;
+use weft_tables::fdb::{FdbKey, MISS};
 use weft_tables::qsbr::Reader;
 
 /// Most packets in one burst.
 pub(crate) const MAX_BURST: usize = 64;
+const _: () = assert!(MAX_BURST <= u64::BITS as usize, "a set of packets is a word");
 
 /// What a round reads: one consistent view, held until the worker reports a quiescent state.
 #[derive(Clone, Copy)]
@@ -44,29 +44,35 @@ pub(crate) struct Lane {
     pub replicas_left: usize,
 }
 
-/// A burst as a struct of arrays: entry `i` of each belongs to packet `i`.
-#[derive(Default)]
+/// What is known of a burst's packets: entry `i` of each belongs to packet `i`. The worker's, as filling the arrays anew for
+/// each burst would cost more than some stages.
 pub(crate) struct Scratch {
-    pub pkts: ArrayVec<Mbuf, MAX_BURST>,
     /// Index into `Tables::bds`.
-    pub bds: ArrayVec<u32, MAX_BURST>,
-    pub keys: ArrayVec<FdbKey, MAX_BURST>,
+    pub bds: [u32; MAX_BURST],
+    pub keys: [FdbKey; MAX_BURST],
+    /// Values of the FDB.
+    pub hops: [u32; MAX_BURST],
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self { bds: [0; MAX_BURST], keys: [FdbKey::new(0, 0); MAX_BURST], hops: [MISS; MAX_BURST] }
+    }
 }
 
 impl Scratch {
-    #[inline]
-    pub fn push(&mut self, m: Mbuf, bd: u32, key: FdbKey) {
-        if !self.pkts.is_full() {
-            self.pkts.push(m);
-            self.bds.push(bd);
-            self.keys.push(key);
+    /// Takes the packets of a bit set out of the burst, with their entries: `what` gets each with its number.
+    #[cold]
+    pub fn remove(&mut self, burst: &mut Burst, which: u64, mut what: impl FnMut(usize, Mbuf)) {
+        for (i, m) in std::mem::take(burst).into_iter().enumerate() {
+            if which >> i & 1 == 1 {
+                what(i, m);
+            } else {
+                self.bds[burst.len()] = self.bds[i];
+                self.keys[burst.len()] = self.keys[i];
+                burst.push(m);
+            }
         }
-    }
-
-    fn clear(&mut self) {
-        self.pkts.clear();
-        self.bds.clear();
-        self.keys.clear();
     }
 }
 
@@ -89,15 +95,18 @@ pub(crate) struct Ingress {
     pub tunnel: bool,
 }
 
-/// Runs a burst that was received from any port; empties `burst`. `work` is empty before and after: room that is not
-/// to be made, or moved, for each burst.
-#[inline]
+/// Runs a burst that was received from any port; empties `burst`.
 pub(crate) fn run(v: View<'_>, lane: &mut Lane, work: &mut Scratch, from: RxId, burst: &mut Burst) {
     let slot = from.slot;
     lane.replicas_left = REPLICAS;
+    let mut bytes = 0;
+    for m in burst.iter() {
+        m.prefetch();
+        bytes += u64::from(m.pkt_len());
+    }
     let port = lane.counters.port(slot);
     port.rx_packets.add(burst.len() as u64);
-    port.rx_bytes.add(burst.iter().map(|m| u64::from(m.pkt_len())).sum());
+    port.rx_bytes.add(bytes);
 
     let ingress = match &v.tables.uplink {
         Some(up) if up.slot == slot => {
@@ -109,9 +118,8 @@ pub(crate) fn run(v: View<'_>, lane: &mut Lane, work: &mut Scratch, from: RxId, 
             Ingress { slot, tunnel: false }
         }
     };
-    if !work.pkts.is_empty() {
-        let hops = lookup::lookup(v, work);
-        dispatch::dispatch(v, lane, ingress, work, &hops);
+    if !burst.is_empty() {
+        lookup::lookup(v, work, burst.len());
+        dispatch::dispatch(v, lane, ingress, burst, work);
     }
-    work.clear();
 }

@@ -16,7 +16,7 @@ use crate::forwarding::{MAX_QUEUES, TxRoute, TxqId};
 use crate::{MAX_PORTS, UPLINK, forwarding::PortEntry};
 use arrayvec::ArrayVec;
 use rtrb::Consumer;
-use weft_port::{Mbuf, TxQueue};
+use weft_port::{Leaving, Mbuf, TxQueue};
 
 /// Packets that a stage holds.
 const STAGE: usize = 128;
@@ -69,10 +69,21 @@ pub fn handoff_mesh(workers: usize) -> Vec<HandoffEnds> {
     ends
 }
 
+/// Packets that follow each other, from one source to one port.
 #[derive(Clone, Copy)]
-struct Meta {
-    len: u32,
+pub(crate) struct Run {
+    pub packets: usize,
+    /// Of all of them.
+    pub bytes: u64,
+    /// The slot that they came from.
+    pub src: u16,
+}
+
+/// So many packets in a row of a stage came from the port in slot `src`.
+#[derive(Clone, Copy)]
+struct Source {
     src: u16,
+    packets: u16,
 }
 
 /// What waits for one transmit queue.
@@ -88,47 +99,97 @@ struct Stage {
     /// Whether it did not take all the last time.
     blocked: bool,
     pkts: ArrayVec<Mbuf, STAGE>,
-    meta: ArrayVec<Meta, STAGE>,
+    /// Where `pkts` came from, in their order; none of zero packets.
+    sources: ArrayVec<Source, STAGE>,
+    /// Of all `pkts`.
+    bytes: u64,
 }
 
 impl Stage {
+    /// Notes that packets were put behind the others.
+    #[inline]
+    fn added(&mut self, run: Run) {
+        self.bytes += run.bytes;
+        let packets = run.packets as u16;
+        match self.sources.last_mut() {
+            Some(last) if last.src == run.src => last.packets += packets,
+            // As many places as packets, and each row has one at least.
+            _ => self.sources.push(Source { src: run.src, packets }),
+        }
+    }
+
     /// Sends what the queue takes; drops the oldest packet if the queue has taken nothing for too long.
     fn flush(&mut self, c: &ThreadCounters, backlog: &mut Backlog, now: u64, stuck_limit: u64) {
         let sent = self.queue.tx_burst(&mut self.pkts);
+        self.blocked = !self.pkts.is_empty();
         if sent > 0 {
-            let mut bytes = 0;
-            for m in &self.meta[..sent] {
-                bytes += u64::from(m.len);
-                backlog.less(m.src);
-            }
+            let left = if self.blocked { self.pkts.iter().map(|m| u64::from(m.pkt_len())).sum() } else { 0 };
             let port = c.port(self.txq.slot());
             port.tx_packets.add(sent as u64);
-            port.tx_bytes.add(bytes);
-            self.meta.drain(..sent);
+            port.tx_bytes.add(self.bytes.saturating_sub(left));
+            self.bytes = left;
+            self.forget(sent, backlog);
             self.stuck_since = 0;
         } else if self.stuck_since == 0 {
             self.stuck_since = now;
         } else if now.wrapping_sub(self.stuck_since) > stuck_limit
-            && let (Some(m), Some(oldest)) = (self.meta.pop_at(0), self.pkts.pop_at(0))
+            && let Some(src) = self.drop_oldest()
         {
-            c.dropped(m.src, DropReason::TxQueueFull, 1);
-            backlog.less(m.src);
-            drop(oldest);
-            self.stuck_since = if self.pkts.is_empty() { 0 } else { now };
+            c.dropped(src, DropReason::TxQueueFull, 1);
+            backlog.less(src, 1);
+            self.blocked = !self.pkts.is_empty();
+            self.stuck_since = if self.blocked { now } else { 0 };
         }
-        self.blocked = !self.pkts.is_empty();
         if self.blocked {
             self.full_at = now;
         }
     }
 
-    fn discard(&mut self, c: &ThreadCounters, backlog: &mut Backlog, reason: DropReason) {
-        for m in &self.meta {
-            c.dropped(m.src, reason, 1);
-            backlog.less(m.src);
+    /// Strikes off the sources of the first `n` packets, which were sent.
+    #[inline]
+    fn forget(&mut self, n: usize, backlog: &mut Backlog) {
+        let (mut n, mut rows) = (n as u32, 0);
+        for s in &mut self.sources {
+            if u32::from(s.packets) > n {
+                s.packets -= n as u16;
+                backlog.less(s.src, n);
+                break;
+            }
+            n -= u32::from(s.packets);
+            backlog.less(s.src, s.packets.into());
+            rows += 1;
         }
-        self.meta.clear();
+        self.sources.drain(..rows);
+    }
+
+    #[cold]
+    fn drop_oldest(&mut self) -> Option<u16> {
+        let src = self.sources.first()?.src;
+        self.take(0, 0);
+        Some(src)
+    }
+
+    /// Drops a packet, which belongs to row `row` of the sources.
+    fn take(&mut self, packet: usize, row: usize) {
+        if let Some(m) = self.pkts.pop_at(packet) {
+            self.bytes = self.bytes.saturating_sub(m.pkt_len().into());
+        }
+        if let Some(s) = self.sources.get_mut(row) {
+            s.packets -= 1;
+            if s.packets == 0 {
+                self.sources.remove(row);
+            }
+        }
+    }
+
+    fn discard(&mut self, c: &ThreadCounters, backlog: &mut Backlog, reason: DropReason) {
+        for s in &self.sources {
+            c.dropped(s.src, reason, s.packets.into());
+            backlog.less(s.src, s.packets.into());
+        }
+        self.sources.clear();
         self.pkts.clear();
+        self.bytes = 0;
         self.stuck_since = 0;
     }
 
@@ -139,19 +200,20 @@ impl Stage {
         let at = |s: u16| usize::from(s) % MAX_PORTS;
         held[at(src)] = 1;
         let (mut worst, mut most) = (src, 1);
-        for m in &self.meta {
-            let h = &mut held[at(m.src)];
-            *h += 1;
+        for s in &self.sources {
+            let h = &mut held[at(s.src)];
+            *h += s.packets as u8;
             // On equal terms the newcomer's packet goes.
-            if *h > most || (*h == most && m.src == src) {
-                (worst, most) = (m.src, *h);
+            if *h > most || (*h == most && s.src == src) {
+                (worst, most) = (s.src, *h);
             }
         }
         held[at(src)] = 0;
-        self.meta.iter().for_each(|m| held[at(m.src)] = 0);
-        let last = self.meta.iter().rposition(|m| m.src == worst && worst != src)?;
-        self.meta.remove(last);
-        self.pkts.remove(last);
+        self.sources.iter().for_each(|s| held[at(s.src)] = 0);
+        // The last one of the source's.
+        let row = self.sources.iter().rposition(|s| s.src == worst && worst != src)?;
+        let behind: usize = self.sources[row + 1..].iter().map(|s| usize::from(s.packets)).sum();
+        self.take(self.pkts.len() - behind - 1, row);
         c.dropped(worst, DropReason::TxQueueFull, 1);
         Some(worst)
     }
@@ -165,13 +227,13 @@ struct Backlog {
 
 impl Backlog {
     #[inline]
-    fn more(&mut self, src: u16) {
-        self.staged[usize::from(src) % MAX_PORTS] += 1;
+    fn more(&mut self, src: u16, n: u32) {
+        self.staged[usize::from(src) % MAX_PORTS] += n;
     }
 
     #[inline]
-    fn less(&mut self, src: u16) {
-        self.staged[usize::from(src) % MAX_PORTS] -= 1;
+    fn less(&mut self, src: u16, n: u32) {
+        self.staged[usize::from(src) % MAX_PORTS] -= n;
     }
 
     /// Whether another packet of the source may wait at a queue that does not take all.
@@ -227,7 +289,8 @@ impl TxSet {
             full_at: 0,
             blocked: false,
             pkts: ArrayVec::new(),
-            meta: ArrayVec::new(),
+            sources: ArrayVec::new(),
+            bytes: 0,
         });
     }
 
@@ -254,6 +317,53 @@ impl TxSet {
         }
     }
 
+    /// Sends the next packets of a burst, which are `run`, to a port by a route. `pick` as for [`TxSet::send`].
+    #[inline]
+    pub(crate) fn send_run(
+        &mut self,
+        c: &ThreadCounters,
+        port: &PortEntry,
+        route: &TxRoute,
+        rest: &mut Leaving<'_>,
+        run: Run,
+        pick: fn(&Mbuf) -> u32,
+    ) {
+        if let [only] = route.queues.as_slice()
+            && let Some(s) = self.stages.get_mut(usize::from(self.owned[only.index()]))
+            && s.generation == port.generation
+        {
+            if s.pkts.remaining_capacity() < run.packets && s.full_at != self.now {
+                s.flush(c, &mut self.backlog, self.now, self.stuck_limit);
+            }
+            if s.pkts.remaining_capacity() >= run.packets && !s.blocked && run.packets > 0 {
+                rest.move_to(run.packets, &mut s.pkts);
+                s.added(run);
+                self.backlog.more(run.src, run.packets as u32);
+                if !s.dirty {
+                    s.dirty = true;
+                    self.dirty.push(self.owned[only.index()]);
+                }
+                return;
+            }
+        }
+        self.send_each(c, port, route, rest, run, pick);
+    }
+
+    /// One by one: there are queues to choose from, or another worker's, or the queue is full and it matters whose packet
+    /// each is.
+    #[inline(never)]
+    fn send_each(
+        &mut self,
+        c: &ThreadCounters,
+        port: &PortEntry,
+        route: &TxRoute,
+        rest: &mut Leaving<'_>,
+        run: Run,
+        pick: fn(&Mbuf) -> u32,
+    ) {
+        rest.take(run.packets).for_each(|m| self.send(c, port, route, m, run.src, pick));
+    }
+
     /// Sends a packet to a port by a route. `src`: the slot that it came from, where a drop is counted. `pick`: any
     /// number that is the same for all packets of a flow; asked for only if there is a choice of queues.
     #[inline]
@@ -264,7 +374,7 @@ impl TxSet {
         route: &TxRoute,
         mbuf: Mbuf,
         src: u16,
-        pick: impl FnOnce(&Mbuf) -> u32,
+        pick: fn(&Mbuf) -> u32,
     ) {
         let txq = match route.queues.as_slice() {
             [] => return c.dropped(src, DropReason::PortNotReady, 1),
@@ -313,12 +423,12 @@ impl TxSet {
         }
         if s.pkts.is_full() {
             match s.evict(c, src, &mut self.held) {
-                Some(worst) => self.backlog.less(worst),
+                Some(worst) => self.backlog.less(worst, 1),
                 None => return c.dropped(src, DropReason::TxQueueFull, 1),
             }
         }
-        self.backlog.more(src);
-        s.meta.push(Meta { len: mbuf.pkt_len(), src });
+        self.backlog.more(src, 1);
+        s.added(Run { packets: 1, bytes: mbuf.pkt_len().into(), src });
         s.pkts.push(mbuf);
         if !s.dirty {
             s.dirty = true;

@@ -1,11 +1,9 @@
 //! What the API server needs of the daemon.
 
-use weft_wire::MacAddr;
-
-use super::ApiError;
-use crate::model::{Bd, BdUpdate, FdbEntry, Port, Vtep};
+use super::{ApiError, FdbApplied, FdbBatch, FdbList, FdbRefusal};
+use crate::model::{Bd, BdUpdate, Port, Vtep};
 use crate::status::{
-    BdStatus, CheckReport, FdbStatus, NeighbourStatus, PortStatus, ReloadReport, Stats, Status, UplinkStatus,
+    BdStatus, CheckReport, NeighbourStatus, PortStatus, ReloadReport, Stats, Status, UplinkStatus,
     VtepStatus, WorkerStatus,
 };
 
@@ -34,8 +32,9 @@ pub trait Backend: Send + Sync + 'static {
     fn bds(&self) -> ApiResult<Vec<BdStatus>>;
     /// All remote endpoints.
     fn vteps(&self) -> ApiResult<Vec<VtepStatus>>;
-    /// FDB entries, of one bridge domain if `bd` is given (`NotFound` if there is none of that name).
-    fn fdb(&self, bd: Option<&str>) -> ApiResult<Vec<FdbStatus>>;
+    /// FDB entries, of one bridge domain if `bd` is given (`NotFound` if there is none of that name), as they were at
+    /// the moment of the call.
+    fn fdb(&self, bd: Option<&str>) -> ApiResult<FdbList>;
     /// Neighbours on the underlay.
     fn neighbours(&self) -> ApiResult<Vec<NeighbourStatus>>;
     /// All counters.
@@ -55,22 +54,11 @@ pub trait Backend: Send + Sync + 'static {
     fn add_vtep(&self, vtep: Vtep) -> ApiResult<()>;
     /// Removes a remote endpoint. `Precondition` while a bridge domain or FDB entry names it.
     fn remove_vtep(&self, name: &str) -> ApiResult<()>;
-    /// Adds forwarding entries, all or none.
-    fn add_fdb(&self, entries: Vec<FdbEntry>) -> ApiResult<()>;
-    /// Removes forwarding entries by their keys, all or none.
-    fn remove_fdb(&self, keys: Vec<FdbKey>) -> ApiResult<()>;
+    /// Changes forwarding entries, all or none, in time that depends on the batch alone.
+    fn apply_fdb(&self, batch: &FdbBatch) -> Result<FdbApplied, FdbRefusal>;
 
     /// Reads the configuration file again and applies what changed in it.
     fn reload(&self) -> ApiResult<ReloadReport>;
     /// Reads the configuration file and says what a reload would do, changing nothing.
     fn check(&self) -> ApiResult<CheckReport>;
-}
-
-/// What identifies a forwarding entry.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct FdbKey {
-    /// Name of the bridge domain.
-    pub bd: String,
-    /// Destination address.
-    pub mac: MacAddr,
 }

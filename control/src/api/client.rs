@@ -5,12 +5,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 
 use super::proto::weft_client::WeftClient;
-use super::service::HINT;
-use super::{ApiError, ErrorKind, FdbKey, convert, proto};
+use super::service::{HINT, kind_of};
+use super::{ApiError, ErrorKind, FdbApplied, FdbBatch, FdbKey, FdbRefusal, convert, proto};
 use crate::model::{Bd, BdUpdate, FdbEntry, Port, Vtep};
 use crate::status as plain;
 
@@ -41,10 +42,6 @@ pub enum CallError {
 impl From<Status> for CallError {
     fn from(status: Status) -> CallError {
         let kind = match status.code() {
-            Code::NotFound => ErrorKind::NotFound,
-            Code::AlreadyExists => ErrorKind::AlreadyExists,
-            Code::InvalidArgument => ErrorKind::Invalid,
-            Code::FailedPrecondition => ErrorKind::Precondition,
             Code::Unavailable | Code::Cancelled | Code::Unknown => {
                 return CallError::Broken(status.message().to_owned());
             }
@@ -52,7 +49,7 @@ impl From<Status> for CallError {
                 let error = ApiError::internal("this weftd does not know the request");
                 return error.hint("weftctl is newer than weftd: restart weftd after an upgrade").into();
             }
-            _ => ErrorKind::Internal,
+            code => kind_of(code).unwrap_or(ErrorKind::Internal),
         };
         let hint = status.metadata().get_bin(HINT).and_then(|value| value.to_bytes().ok());
         let hint = hint.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
@@ -62,6 +59,18 @@ impl From<Status> for CallError {
 
 /// Result of a call.
 pub type CallResult<T> = Result<T, CallError>;
+
+/// Answers to the batches of one stream, in order.
+#[derive(Debug)]
+pub struct FdbAnswers(Streaming<proto::ApplyFdbResponse>);
+
+impl FdbAnswers {
+    /// What became of the next batch, once that is known; `None` if no more batches are answered. After a refusal, none
+    /// is.
+    pub async fn next(&mut self) -> CallResult<Option<Result<FdbApplied, FdbRefusal>>> {
+        Ok(self.0.message().await?.map(convert::read_fdb_result))
+    }
+}
 
 /// A connection to weftd.
 #[derive(Debug, Clone)]
@@ -173,18 +182,27 @@ impl Client {
         Ok(all)
     }
 
-    /// See [`super::Backend::add_fdb`].
+    /// Adds forwarding entries that are not there yet, all or none.
     pub async fn add_fdb(&mut self, entries: Vec<FdbEntry>) -> CallResult<()> {
         let entries = entries.into_iter().map(convert::write_fdb_entry).collect();
         self.inner.add_fdb(proto::AddFdbRequest { entries }).await?;
         Ok(())
     }
 
-    /// See [`super::Backend::remove_fdb`].
+    /// Removes forwarding entries that are there, all or none.
     pub async fn remove_fdb(&mut self, keys: Vec<FdbKey>) -> CallResult<()> {
         let keys = keys.into_iter().map(convert::write_fdb_key).collect();
         self.inner.remove_fdb(proto::RemoveFdbRequest { keys }).await?;
         Ok(())
+    }
+
+    /// Starts a stream of batches of FDB changes; it ends when `batches` does.
+    pub async fn apply_fdb(
+        &mut self,
+        batches: impl Stream<Item = FdbBatch> + Send + 'static,
+    ) -> CallResult<FdbAnswers> {
+        let requests = batches.map(convert::write_fdb_batch);
+        Ok(FdbAnswers(self.inner.apply_fdb(requests).await?.into_inner()))
     }
 
     /// See [`super::Backend::neighbours`].

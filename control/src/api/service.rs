@@ -7,7 +7,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Response, Status};
 
 use super::proto::weft_server::Weft;
-use super::{ApiError, ApiResult, Backend, ErrorKind, convert, proto};
+use super::{ApiError, ApiResult, Backend, ErrorKind, FdbBatch, convert, proto, stream};
 use crate::validate::closest;
 
 /// Metadata key of an error's hint.
@@ -37,16 +37,26 @@ impl Service {
     }
 }
 
+/// The gRPC code of a kind of errors.
+pub(super) fn code_of(kind: ErrorKind) -> Code {
+    match kind {
+        ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::AlreadyExists => Code::AlreadyExists,
+        ErrorKind::Invalid => Code::InvalidArgument,
+        ErrorKind::Precondition => Code::FailedPrecondition,
+        ErrorKind::Internal => Code::Internal,
+    }
+}
+
+/// The kind of errors that has this gRPC code.
+pub(super) fn kind_of(code: Code) -> Option<ErrorKind> {
+    use ErrorKind::{AlreadyExists, Internal, Invalid, NotFound, Precondition};
+    [NotFound, AlreadyExists, Invalid, Precondition, Internal].into_iter().find(|kind| code_of(*kind) == code)
+}
+
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Status {
-        let code = match error.kind {
-            ErrorKind::NotFound => Code::NotFound,
-            ErrorKind::AlreadyExists => Code::AlreadyExists,
-            ErrorKind::Invalid => Code::InvalidArgument,
-            ErrorKind::Precondition => Code::FailedPrecondition,
-            ErrorKind::Internal => Code::Internal,
-        };
-        let mut status = Status::new(code, cut(&error.message));
+        let mut status = Status::new(code_of(error.kind), cut(&error.message));
         if !error.hint.is_empty() {
             status.metadata_mut().insert_bin(HINT, MetadataValue::from_bytes(cut(&error.hint).as_bytes()));
         }
@@ -178,8 +188,7 @@ impl Weft for Service {
 
     async fn list_fdb(&self, request: Request<proto::ListFdbRequest>) -> Answer<Self::ListFdbStream> {
         let bd = request.into_inner().bd;
-        let entries = self.ask(move |b| b.fdb(Some(bd.as_str()).filter(|bd| !bd.is_empty()))).await?;
-        let mut entries = entries.into_iter();
+        let mut entries = self.ask(move |b| b.fdb(Some(bd.as_str()).filter(|bd| !bd.is_empty()))).await?;
         let pieces = std::iter::from_fn(move || {
             let entries: Vec<_> = entries.by_ref().take(FDB_PIECE).map(Into::into).collect();
             if entries.is_empty() { None } else { Some(Ok(proto::ListFdbResponse { entries })) }
@@ -189,7 +198,7 @@ impl Weft for Service {
 
     async fn add_fdb(&self, request: Request<proto::AddFdbRequest>) -> Answer<proto::AddFdbResponse> {
         let entries = convert::read_fdb_entries(request.into_inner().entries)?;
-        self.ask(move |b| b.add_fdb(entries)).await?;
+        self.ask(move |b| Ok(b.apply_fdb(&FdbBatch::adding(entries)).map(drop)?)).await?;
         Ok(Response::new(proto::AddFdbResponse {}))
     }
 
@@ -198,8 +207,17 @@ impl Weft for Service {
         request: Request<proto::RemoveFdbRequest>,
     ) -> Answer<proto::RemoveFdbResponse> {
         let keys = convert::read_fdb_keys(request.into_inner().keys)?;
-        self.ask(move |b| b.remove_fdb(keys)).await?;
+        self.ask(move |b| Ok(b.apply_fdb(&FdbBatch::removing(&keys)).map(drop)?)).await?;
         Ok(Response::new(proto::RemoveFdbResponse {}))
+    }
+
+    type ApplyFdbStream = stream::Answers;
+
+    async fn apply_fdb(
+        &self,
+        request: Request<tonic::Streaming<proto::ApplyFdbRequest>>,
+    ) -> Answer<Self::ApplyFdbStream> {
+        Ok(Response::new(stream::serve(Arc::clone(&self.backend), request.into_inner())))
     }
 
     async fn list_neighbours(

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use weft_wire::{Encap, MacAddr, Vni};
 
+use crate::api::FdbBatch;
 use crate::model::{InnerVlan, PortKind, VhostMode};
 use crate::validate::range;
 
@@ -222,6 +223,26 @@ pub(super) enum FdbVerb {
         #[arg(long, value_name = "BD")]
         bd: String,
     },
+    /// Apply many changes, from a file or as another program writes them
+    #[command(after_help = "Lines:\n  \
+        add BD MAC vtep NAME   frames for MAC go to this remote endpoint, whether there was an entry or not\n  \
+        add BD MAC port NAME   ... to this local port\n  \
+        del BD MAC             there is no entry, whether there was one or not\n\
+        What follows a # is a comment. A file is checked before anything is changed. Each batch is applied whole or not\n\
+        at all; the first one that weftd refuses ends it, and those before stay in force. A run can be repeated.")]
+    Apply(FdbApply),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct FdbApply {
+    /// File with a change a line; -: standard input, each change sent as it comes
+    pub file: PathBuf,
+    /// Changes that are applied together at most
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=FdbBatch::MOST as i64))]
+    pub batch: u32,
+    /// Print the number of the last line that is in force, after each batch
+    #[arg(long)]
+    pub ack: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 refused (by weftd, or by `check FILE`), 2 wrong usage, 3 weftd cannot be reached.
 
+mod apply;
 mod args;
 mod run;
 mod show;
@@ -164,7 +165,7 @@ fn check_file(file: &Path) -> Output {
                 (objects.ports.len(), "ports"),
                 (objects.bds.len(), "bridge domains"),
                 (objects.vteps.len(), "vteps"),
-                (objects.fdb.len(), "FDB entries"),
+                (loaded.model.fdb.len(), "FDB entries"),
             ];
             let counts: Vec<String> = counts.iter().map(|(n, what)| format!("{n} {what}")).collect();
             (Vec::new(), format!("{name}: no errors ({})\n", counts.join(", ")))

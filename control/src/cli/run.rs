@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::args::{Args, BdSet, BdVerb, FdbVerb, PortAdd, PortVerb, Verb, VtepVerb};
-use super::{Failure, Output, show};
+use super::{Failure, Output, apply, show};
 use crate::api::{ApiError, Client, FdbKey};
 use crate::model::{Bd, BdUpdate, FdbEntry, FdbTarget, Owner, Port, PortKind, Vtep};
 use crate::validate::closest;
@@ -30,16 +30,21 @@ pub(super) fn run(args: &Args) -> Result<Output, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Local(ApiError::internal(format!("cannot start: {error}"))))?;
-    let work = async {
-        let mut client = Client::connect(&args.socket).await.map_err(Failure::Connect)?;
-        verb(&mut client, &args.verb).await
-    };
     let limit = Duration::from_secs(args.timeout);
-    runtime
-        .block_on(async { tokio::time::timeout(limit, work).await.unwrap_or(Err(Failure::Timeout(limit))) })
+    runtime.block_on(async {
+        let connect = async { Client::connect(&args.socket).await.map_err(Failure::Connect) };
+        let mut client = within(limit, connect).await?;
+        // As long as its input is what a stream of changes takes: there, each answer is limited.
+        let whole = if matches!(args.verb, Verb::Fdb(FdbVerb::Apply(_))) { Duration::MAX } else { limit };
+        within(whole, verb(&mut client, &args.verb, limit)).await
+    })
 }
 
-async fn verb(client: &mut Client, verb: &Verb) -> Result<Output, Failure> {
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(Failure::Timeout(limit)))
+}
+
+async fn verb(client: &mut Client, verb: &Verb, limit: Duration) -> Result<Output, Failure> {
     Ok(match verb {
         Verb::Status => {
             let status = client.status().await?;
@@ -60,7 +65,7 @@ async fn verb(client: &mut Client, verb: &Verb) -> Result<Output, Failure> {
         Verb::Port(verb) => port(client, verb).await?,
         Verb::Bd(verb) => bd(client, verb).await?,
         Verb::Vtep(verb) => vtep(client, verb).await?,
-        Verb::Fdb(verb) => fdb(client, verb).await?,
+        Verb::Fdb(verb) => fdb(client, verb, limit).await?,
         Verb::Stats { port: None } => {
             let stats = client.stats().await?;
             Output::new(show::stats(&stats), &stats)
@@ -189,7 +194,7 @@ async fn vtep(client: &mut Client, verb: &VtepVerb) -> Result<Output, Failure> {
     })
 }
 
-async fn fdb(client: &mut Client, verb: &FdbVerb) -> Result<Output, Failure> {
+async fn fdb(client: &mut Client, verb: &FdbVerb, limit: Duration) -> Result<Output, Failure> {
     Ok(match verb {
         FdbVerb::List { bd } => {
             let entries = client.fdb(bd.as_deref()).await?;
@@ -207,5 +212,6 @@ async fn fdb(client: &mut Client, verb: &FdbVerb) -> Result<Output, Failure> {
             client.remove_fdb(vec![FdbKey { bd: bd.clone(), mac: *mac }]).await?;
             done("removed", format!("fdb {bd} {mac}"))
         }
+        FdbVerb::Apply(changes) => apply::apply(client, changes, limit).await?,
     })
 }

@@ -37,7 +37,7 @@ pub(super) fn read(
         ObjectKind::Vtep => model.objects.vteps.push(vtep(f)),
         ObjectKind::Bd => model.objects.bds.push(bd(f)),
         ObjectKind::Port => model.objects.ports.push(port(f)),
-        ObjectKind::Fdb => model.objects.fdb.push(fdb(f)),
+        ObjectKind::Fdb => model.fdb.push(fdb(f)),
     }
     fields.finish();
 }

@@ -133,7 +133,7 @@ fn every_key_arrives() {
         m0.kind,
         PortKind::Ethdev { device: "net_memif0,role=server,id=0".into(), queues: 4, mtu: 1400 }
     );
-    let [remote, local] = &model.objects.fdb[..] else { panic!() };
+    let [remote, local] = &model.fdb[..] else { panic!() };
     assert_eq!(remote.target, FdbTarget::Vtep("host-b".into()));
     assert_eq!(
         (local.target.clone(), local.mac.to_string()),

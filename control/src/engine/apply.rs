@@ -12,17 +12,18 @@ use std::time::Duration;
 
 use weft_dataplane::underlay::agent::{AgentCommand, Plan, VtepPlan};
 
+use weft_dataplane::forwarding::NextHopId;
+
 use super::compile::{self, PortFacts};
-use super::diff::report;
+use super::fdb::{self, Plan as FdbPlan};
 use super::ports::resource;
-use super::{Shared, State, backlog, fdb, workers};
+use super::{Shared, State, backlog, workers};
 use crate::api::{ApiError, ApiResult};
 use crate::model::{Model, Objects, Port};
-use crate::status::ReloadReport;
-use crate::validate::validate;
+use crate::validate::validate_intent;
 
 /// How long to wait for workers and the agent before giving up with an alarm.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What has been done so far and can be undone.
 #[derive(Default)]
@@ -74,25 +75,25 @@ impl State {
         shared.fwd.tables.swap_sized(Box::new(tables), bytes);
     }
 
-    /// Makes `new` the running objects. When it returns, every worker uses them, or nothing has changed. Refused while
-    /// too much of what earlier changes replaced waits for a stalled worker.
-    pub(super) fn apply(&mut self, shared: &Shared, new: Objects) -> ApiResult<ReloadReport> {
+    /// Makes `new` the running objects, and of the forwarding entries what `plan` says. When it returns, every worker
+    /// uses them, or nothing has changed. Refused while too much of what earlier changes replaced waits for a stalled worker.
+    pub(super) fn apply(&mut self, shared: &Shared, new: Objects, plan: FdbPlan<'_>) -> ApiResult<()> {
         backlog::check(&shared.domain)?;
-        self.transact(shared, new)
+        self.transact(shared, new, plan)
     }
 
     /// As [`State::apply`], whatever waits.
-    pub(super) fn transact(&mut self, shared: &Shared, new: Objects) -> ApiResult<ReloadReport> {
-        let model = Model { settings: shared.settings.clone(), objects: new };
-        let findings = validate(&model);
+    pub(super) fn transact(&mut self, shared: &Shared, new: Objects, plan: FdbPlan<'_>) -> ApiResult<()> {
+        let model = Model { settings: shared.settings.clone(), objects: new, fdb: Vec::new() };
+        let mut findings = validate_intent(&model);
+        let new = model.objects;
+        findings.extend(self.fdb.check(plan, &new, &self.ids));
         if !findings.is_empty() {
             return Err(ApiError::from_findings(&findings));
         }
-        let new = model.objects;
-        let done = report(&self.objects, &new);
 
         let mut undo = Undo::default();
-        if let Err(e) = self.make(shared, &new, &mut undo) {
+        if let Err(e) = self.make(shared, &new, plan, &mut undo) {
             self.unmake(shared, undo);
             return Err(e);
         }
@@ -102,7 +103,8 @@ impl State {
             tracing::error!("the change is published, but {stalled}");
         }
         self.clean_up(shared, &old);
-        Ok(done)
+        self.fdb.settle(&self.objects, &self.ids);
+        Ok(())
     }
 
     fn port_steps<'a>(&self, new: &'a Objects) -> PortSteps<'a> {
@@ -133,7 +135,7 @@ impl State {
     }
 
     /// Everything that can fail.
-    fn make(&mut self, shared: &Shared, new: &Objects, undo: &mut Undo) -> ApiResult<()> {
+    fn make(&mut self, shared: &Shared, new: &Objects, plan: FdbPlan<'_>, undo: &mut Undo) -> ApiResult<()> {
         let steps = self.port_steps(new);
         for p in steps.open {
             match self.open_port(shared, p) {
@@ -176,11 +178,18 @@ impl State {
             undo.moved.push(p.name.clone());
             self.move_port(p)?;
         }
-        self.change_fdb(new, undo)
+        self.follow_ports();
+        self.fdb.change(plan, &self.ids, &mut undo.fdb).map_err(|e| fdb::full(&e))
+    }
+
+    /// Lets the forwarding entries follow ports that were opened anew.
+    fn follow_ports(&mut self) {
+        let ports = self.ports.iter();
+        self.fdb.follow_ports(ports.map(|(n, p)| (n.as_str(), NextHopId::port(p.id.slot, p.id.generation))));
     }
 
     fn unmake(&mut self, shared: &Shared, undo: Undo) {
-        fdb::unmake(&mut self.fdb, undo.fdb);
+        self.fdb.unmake(undo.fdb);
         if undo.told_agent
             && let Err(e) = self.tell_agent(shared, &[&self.objects])
         {
@@ -207,9 +216,8 @@ impl State {
             }
         }
         // A port that was put back has a new generation.
-        if let Err(e) = self.change_fdb(&self.objects.clone(), &mut Undo::default()) {
-            tracing::error!("undoing a change: {e}");
-        }
+        self.follow_ports();
+        self.fdb.settle(&self.objects, &self.ids);
         self.publish(shared);
     }
 
@@ -219,16 +227,6 @@ impl State {
         if self.failed.insert(p.name.clone(), e.to_string()).is_none() {
             tracing::error!("{e}; weftd keeps trying to open it");
         }
-    }
-
-    /// Brings the FDB to `new`.
-    fn change_fdb(&mut self, new: &Objects, undo: &mut Undo) -> ApiResult<()> {
-        let (ports, _) = self.facts();
-        let wanted = new.fdb.iter().filter_map(|e| compile::fdb_entry(e, &self.ids, &ports));
-        fdb::change(&mut self.fdb, wanted, &mut undo.fdb).map_err(|e| {
-            ApiError::precondition(format!("the FDB can't grow: {e}"))
-                .hint("free memory on this host or use fewer entries")
-        })
     }
 
     /// Gives the agent the VTEPs of all these objects and waits until their slots are written. Later objects win.

@@ -22,6 +22,7 @@ use weft_tables::qsbr::Domain;
 use weft_tables::{Published, SlotTable};
 use weft_wire::{Encap, LocalVtep, MacAddr};
 
+use super::fdb::{Entries, Plan as FdbPlan};
 use super::ids::{Ids, PortId};
 use super::pools::{Pools, Retired};
 use super::ports::{Opener, RunningUplink};
@@ -168,7 +169,7 @@ impl Engine {
     /// What could not be started, and what to do about it.
     pub fn start(model: Model, config: PathBuf) -> Result<Self, StartError> {
         let started = Instant::now();
-        let Model { settings, objects } = &model;
+        let Model { settings, objects, fdb: entries } = &model;
         let cores = cores(settings.workers.cores.as_deref())?;
         stay_on(&cores.control)?;
         let n = cores.workers.len();
@@ -240,7 +241,7 @@ impl Engine {
             workers: handles,
             agent,
             agent_thread: Some(agent_thread),
-            fdb: fdb_writer,
+            fdb: Entries::new(fdb_writer),
             generation: 0,
             published: Default::default(),
             published_bytes: 0,
@@ -268,7 +269,8 @@ impl Engine {
         let engine = Self { shared };
         // The uplink first: what apply makes may send at once.
         engine.shared.state().publish(&engine.shared);
-        engine.shared.state().apply(&engine.shared, objects.clone()).map_err(StartError::Objects)?;
+        let applied = engine.shared.state().apply(&engine.shared, objects.clone(), FdbPlan::File(entries));
+        applied.map_err(StartError::Objects)?;
         let watcher = engine.clone();
         spawn("watcher", move || watch::run(&watcher, &pokes))?;
         tracing::info!(
@@ -286,7 +288,7 @@ impl Engine {
         self.shared.stopping.store(true, Ordering::Relaxed);
         let mut s = self.shared.state();
         // Whatever waits for a stalled worker: the process ends.
-        if let Err(e) = s.transact(&self.shared, Objects::default()) {
+        if let Err(e) = s.transact(&self.shared, Objects::default(), FdbPlan::Clear) {
             tracing::error!("stopping: {e}");
         }
         s.workers.iter_mut().for_each(workers::WorkerHandle::stop);

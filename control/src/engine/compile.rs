@@ -1,13 +1,10 @@
 //! Objects to forwarding tables: a function without side effects.
 
 use super::ids::Ids;
-use crate::model::{FdbEntry, FdbTarget, InnerVlan, Objects};
+use crate::model::{InnerVlan, Objects};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use weft_dataplane::forwarding::{
-    Bd, MAX_QUEUES, NextHopId, PortEntry, Tables, TxRoute, TxqId, Uplink, VtepSet,
-};
-use weft_tables::fdb::FdbKey;
+use weft_dataplane::forwarding::{Bd, MAX_QUEUES, PortEntry, Tables, TxRoute, TxqId, Uplink, VtepSet};
 
 /// What running ports contribute.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,16 +119,6 @@ pub fn bytes(t: &Tables) -> usize {
     size_of::<Tables>() + size_of_val(&*t.ports) + ports + size_of_val(&*t.bds) + bds + maps
 }
 
-/// The key and value of an FDB entry. `None` if what it names has no id, which validation rules out.
-pub fn fdb_entry(e: &FdbEntry, ids: &Ids, ports: &BTreeMap<String, PortFacts>) -> Option<(FdbKey, u32)> {
-    let key = FdbKey::new(ids.network(&e.bd)?, e.mac.to_u64());
-    let hop = match &e.target {
-        FdbTarget::Port(name) => ports.get(name).map(|p| NextHopId::port(p.slot, p.generation))?,
-        FdbTarget::Vtep(name) => NextHopId::vtep(ids.vtep(name)?),
-    };
-    Some((key, hop.raw()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,7 +165,6 @@ mod tests {
             vteps: vec![vtep("b", 2), vtep("c", 3), vtep("c-again", 3)],
             bds: vec![bd("red", 10, &["b"]), bd("blue", 11, &["b", "c"]), bd("green", 12, &["c-again"])],
             ports: vec![port("r1", "red"), port("b1", "blue"), port("b2", "blue")],
-            fdb: Vec::new(),
         };
         for v in &objects.vteps {
             ids.take_vtep(&v.name).unwrap();
@@ -213,7 +199,6 @@ mod tests {
             vteps: names.iter().enumerate().map(|(i, n)| vtep(n, i as u8)).collect(),
             bds: names.iter().enumerate().map(|(i, n)| bd(n, i as u32, &all)).collect(),
             ports: names.iter().map(|n| port(n, n)).collect(),
-            fdb: Vec::new(),
         };
         for n in &names {
             ids.take_vtep(n).unwrap();

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use weft_wire::MacAddr;
-
-use crate::model::{FdbEntry, FdbTarget, Objects, Settings};
+use crate::model::{Objects, Settings};
 use crate::status::ReloadReport;
 
 /// What differs between two sets of objects, by name.
@@ -37,18 +35,13 @@ fn compare<T: PartialEq, K: Eq + Hash>(
     names
 }
 
-fn fdb_key(e: &FdbEntry) -> (&str, MacAddr) {
-    (&e.bd, e.mac)
-}
-
-/// What applying `new` over `old` would do, in words.
-pub fn report(old: &Objects, new: &Objects) -> ReloadReport {
+/// What applying `new` over `old` would do, in words; `fdb` says it of the forwarding entries, which come last.
+pub fn report(old: &Objects, new: &Objects, fdb: ReloadReport) -> ReloadReport {
     let mut r = ReloadReport::default();
     let kinds = [
         ("vtep", compare(&old.vteps, &new.vteps, |v| v.name.clone(), |v| v.name.clone())),
         ("bd", compare(&old.bds, &new.bds, |b| b.name.clone(), |b| b.name.clone())),
         ("port", compare(&old.ports, &new.ports, |p| p.name.clone(), |p| p.name.clone())),
-        ("fdb", compare(&old.fdb, &new.fdb, |e| (e.bd.clone(), e.mac), |e| format!("{}/{}", e.bd, e.mac))),
     ];
     for (kind, names) in kinds {
         let line = |n: String| format!("{kind} {n}");
@@ -57,6 +50,10 @@ pub fn report(old: &Objects, new: &Objects) -> ReloadReport {
         r.removed.extend(names.removed.into_iter().map(line));
         r.unchanged += names.unchanged;
     }
+    r.added.extend(fdb.added);
+    r.changed.extend(fdb.changed);
+    r.removed.extend(fdb.removed);
+    r.unchanged += fdb.unchanged;
     r
 }
 
@@ -71,15 +68,4 @@ pub fn needs_restart(running: &Settings, wanted: &Settings) -> Vec<String> {
         ("uplink", running.uplinks != wanted.uplinks),
     ];
     differs.into_iter().filter(|(_, d)| *d).map(|(n, _)| n.to_owned()).collect()
-}
-
-/// Names of FDB entries that lead to a port or VTEP, at most a few, for messages.
-pub fn leading_to(objects: &Objects, target: &FdbTarget) -> Vec<String> {
-    let hits = objects.fdb.iter().filter(|e| e.target == *target);
-    hits.take(3)
-        .map(|e| {
-            let (bd, mac) = fdb_key(e);
-            format!("{bd}/{mac}")
-        })
-        .collect()
 }

@@ -65,6 +65,11 @@ impl Ids {
         self.vteps.get(name).copied()
     }
 
+    /// Every VTEP and its slot.
+    pub fn vteps(&self) -> impl Iterator<Item = (&str, u16)> {
+        self.vteps.iter().map(|(name, slot)| (name.as_str(), *slot))
+    }
+
     /// The slot of a VTEP, a new one if need be.
     pub fn take_vtep(&mut self, name: &str) -> Option<u16> {
         if let Some(slot) = self.vteps.get(name) {
@@ -85,6 +90,11 @@ impl Ids {
     /// The network id of a bridge domain, if it has one.
     pub fn network(&self, bd: &str) -> Option<u32> {
         self.networks.get(bd).copied()
+    }
+
+    /// Every bridge domain and its network id.
+    pub fn networks(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.networks.iter().map(|(name, network)| (name.as_str(), *network))
     }
 
     /// The network id of a bridge domain, a new one if need be. `None` after 16 million bridge domains.

@@ -4,8 +4,9 @@
 //!   Objects --validate--> --open ports--> --compile--> Tables --publish, grace period--> --close what is gone
 //! ```
 //!
-//! One path serves the start, a reload and every API call: [`apply`] gets the whole new [`Objects`], works out the
-//! difference, and either all of it is in force when it returns, or nothing is.
+//! One path serves the start, a reload and every API call that changes objects: [`apply`] gets the whole new
+//! [`Objects`], works out the difference, and either all of it is in force when it returns, or nothing is. Forwarding
+//! entries, of which there may be millions, go another way: the API changes them batch by batch, in place ([`fdb`]).
 //!
 //! | file | holds |
 //! |---|---|
@@ -16,8 +17,8 @@
 //! | [`workers`] | the worker threads, and which owns which queue |
 //! | [`compile`] | objects to forwarding tables, without side effects |
 //! | [`apply`] | the transaction |
-//! | [`fdb`] | its part in the forwarding table |
-//! | [`backlog`] | when it is refused: too much waits for a stalled worker |
+//! | [`fdb`] | the forwarding entries |
+//! | [`backlog`] | when a change is refused: too much waits for a stalled worker |
 //! | [`diff`] | what a change would do, in words |
 //! | [`watch`] | guests that come and go, links, stalled workers |
 //! | [`alarms`] | what the watcher found wrong, in words |
@@ -45,6 +46,7 @@ use crate::model::{Objects, Settings};
 use alarms::Alarm;
 use compile::PortFacts;
 use crossbeam::channel::Sender;
+use fdb::Entries;
 use ids::Ids;
 use pools::Retired;
 use ports::{Opener, RunningPort};
@@ -58,7 +60,6 @@ use weft_dataplane::counters::{PortTotals, ThreadCounters};
 use weft_dataplane::forwarding::Forwarding;
 use weft_dataplane::underlay::agent::{AgentCommand, AgentView};
 use weft_port::{Eal, Mempool};
-use weft_tables::fdb::FdbWriter;
 use weft_tables::qsbr::Domain;
 use workers::WorkerHandle;
 
@@ -96,7 +97,7 @@ struct State {
     workers: Vec<WorkerHandle>,
     agent: Sender<AgentCommand>,
     agent_thread: Option<JoinHandle<()>>,
-    fdb: FdbWriter,
+    fdb: Entries,
     generation: u64,
     /// What the published tables were made from.
     published: (BTreeMap<String, PortFacts>, PortFacts),

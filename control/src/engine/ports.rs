@@ -141,6 +141,8 @@ impl Opener {
             tx_desc: DESCRIPTORS,
             mtu,
             promiscuous,
+            rx_checksums: true,
+            free_early: true,
             pool: pool.clone(),
         };
         EthDev::open(&self.eal, &config)

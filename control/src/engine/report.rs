@@ -13,8 +13,8 @@ use super::ports::{Device, RunningPort};
 use super::{Shared, State, workers};
 use crate::model::{PortKind, VhostMode};
 use crate::status::{
-    BdStatus, Books, FdbStatus, FdbTableStats, MempoolStats, NeighbourState, NeighbourStatus, PortDetail,
-    PortStats, PortStatus, QueueOwner, Stats, Status, UplinkStatus, VtepStatus, WaitingStats, WorkerStatus,
+    BdStatus, Books, FdbTableStats, MempoolStats, NeighbourState, NeighbourStatus, PortDetail, PortStats,
+    PortStatus, QueueOwner, Stats, Status, UplinkStatus, VtepStatus, WaitingStats, WorkerStatus,
 };
 
 /// A worker's cycle counters when they were last looked at.
@@ -198,10 +198,8 @@ impl State {
     }
 
     pub(super) fn bd_status(&self) -> Vec<BdStatus> {
-        let mut entries: BTreeMap<&str, u64> = BTreeMap::new();
-        for e in &self.objects.fdb {
-            *entries.entry(&e.bd).or_default() += 1;
-        }
+        let entries = self.fdb.by_network();
+        let entries = |bd: &str| entries.get(&self.ids.network(bd)?).copied();
         let ports =
             |bd: &str| self.objects.ports.iter().filter(|p| p.bd == bd).map(|p| p.name.clone()).collect();
         let status = self.objects.bds.iter().map(|b| BdStatus {
@@ -210,7 +208,7 @@ impl State {
             inner_vlan: b.inner_vlan,
             vteps: b.vteps.clone(),
             ports: ports(&b.name),
-            fdb_entries: entries.get(b.name.as_str()).copied().unwrap_or(0),
+            fdb_entries: entries(&b.name).unwrap_or(0),
             owner: b.owner,
         });
         status.collect()
@@ -241,13 +239,6 @@ impl State {
             owner: v.owner,
         });
         status.collect()
-    }
-
-    pub(super) fn fdb_status(&self, bd: Option<&str>) -> Vec<FdbStatus> {
-        let entries = self.objects.fdb.iter().filter(|e| bd.is_none_or(|b| e.bd == b));
-        entries
-            .map(|e| FdbStatus { bd: e.bd.clone(), mac: e.mac, target: e.target.clone(), owner: e.owner })
-            .collect()
     }
 
     pub(super) fn neighbour_status(&self, shared: &Shared) -> Vec<NeighbourStatus> {

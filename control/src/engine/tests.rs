@@ -1,13 +1,14 @@
 //! The whole engine, on a device that leads nowhere and ordinary memory. One test: DPDK starts once in a process.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use weft_wire::MacAddr;
 
 use super::{Engine, backlog};
-use crate::api::{Backend, ErrorKind};
+use crate::api::{ApiError, Backend, ErrorKind, FdbBatch, FdbOp, FdbRun};
 use crate::config;
-use crate::model::{Bd, FdbEntry, FdbTarget, InnerVlan, Objects, Owner};
+use crate::model::{Bd, FdbTarget, InnerVlan, Objects, Owner};
 
 const FILE: &str = r#"
 [dpdk]
@@ -44,16 +45,11 @@ fn bd(name: &str) -> Bd {
     }
 }
 
-fn entries(count: u64) -> Vec<FdbEntry> {
-    let target = FdbTarget::Vtep("host-b".into());
-    (0..count)
-        .map(|i| FdbEntry {
-            bd: "web".into(),
-            mac: MacAddr::from_u64(0x0200_0100_0000 + i),
-            target: target.clone(),
-            owner: Owner::Api,
-        })
-        .collect()
+/// New entries with these numbers.
+fn entries(numbers: Range<u64>) -> FdbBatch {
+    let op = FdbOp::Add(FdbTarget::Vtep("host-b".into()));
+    let macs = numbers.map(|i| MacAddr::from_u64(0x0200_0100_0000 + i)).collect();
+    FdbBatch { runs: vec![FdbRun { bd: "web".into(), op, macs }] }
 }
 
 #[test]
@@ -67,9 +63,9 @@ fn changes_wait_for_a_stalled_worker_and_nothing_else_does() {
     let (shared, domain) = (&engine.shared, &engine.shared.domain);
 
     // A large batch goes in and out, and the figures tell.
-    engine.add_fdb(entries(5000)).unwrap();
+    engine.apply_fdb(&entries(0..5000)).unwrap();
     let fdb = engine.stats().unwrap().fdb;
-    assert_eq!((fdb.entries, engine.fdb(None).unwrap().len()), (5001, 5001));
+    assert_eq!((fdb.entries, engine.fdb(None).unwrap().count()), (5001, 5001));
     assert!(fdb.grown > 5 && fdb.places > 5001 && fdb.bytes > 16 * 5001, "{fdb:?}");
     assert!((fdb.load_percent - 100.0 * 5001.0 / fdb.places as f64).abs() < 1e-6, "{fdb:?}");
     assert_eq!(engine.stats().unwrap().waiting.bytes, 0, "a change waits until nothing does");
@@ -82,7 +78,8 @@ fn changes_wait_for_a_stalled_worker_and_nothing_else_does() {
     assert!(waiting.bytes > backlog::MAX_BYTES as u64 && waiting.items > 0, "{waiting:?}");
     let generation = || shared.state().generation;
     let (before, bds) = (generation(), engine.bds().unwrap());
-    for refused in [engine.add_bd(bd("db")), engine.add_fdb(entries(5001)[5000..].to_vec())] {
+    let add_fdb = || engine.apply_fdb(&entries(5000..5001)).map(drop).map_err(ApiError::from);
+    for refused in [engine.add_bd(bd("db")), add_fdb()] {
         let refused = refused.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Precondition);
         assert!(refused.message.contains("for worker-9, which has not finished a round for"), "{refused}");
@@ -99,5 +96,5 @@ fn changes_wait_for_a_stalled_worker_and_nothing_else_does() {
     domain.retire_sized(Box::new(()), backlog::MAX_BYTES + 1);
     engine.stop();
     assert_eq!(shared.state().objects, Objects::default());
-    assert!(shared.state().fdb.is_empty());
+    assert_eq!(shared.state().fdb.len(), 0);
 }

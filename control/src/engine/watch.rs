@@ -8,6 +8,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use weft_dataplane::underlay::agent::AgentCommand;
 
 use super::alarms::{self, Alarm, Reseeding};
+use super::fdb::Plan as FdbPlan;
 use super::{Engine, Shared, backlog};
 
 /// How often links and workers are looked at.
@@ -111,7 +112,7 @@ fn reopen(shared: &Shared) {
         return;
     }
     let same = s.objects.clone();
-    if let Err(e) = s.apply(shared, same) {
+    if let Err(e) = s.apply(shared, same, FdbPlan::Keep) {
         tracing::error!("opening ports again: {e}");
     }
 }

@@ -17,7 +17,7 @@ pub struct FdbChecker<'a> {
 }
 
 impl<'a> FdbChecker<'a> {
-    /// Indexes the names of `objects`, whose own FDB is not looked at.
+    /// Indexes the names of `objects`.
     pub fn new(objects: &'a Objects) -> FdbChecker<'a> {
         let mut checker = FdbChecker {
             bds: HashMap::with_capacity(objects.bds.len()),
@@ -40,6 +40,15 @@ impl<'a> FdbChecker<'a> {
         let mut sink = Sink { findings: Vec::new() };
         self.check_all(entries, &mut sink);
         sink.findings
+    }
+
+    /// Whether there may be entries in bridge domain `bd` that lead to `target`.
+    pub fn permits(&self, bd: &str, target: &FdbTarget) -> bool {
+        let Some((_, members)) = self.bds.get(bd) else { return false };
+        match target {
+            FdbTarget::Port(port) => self.ports.get(port.as_str()).is_some_and(|other| *other == bd),
+            FdbTarget::Vtep(vtep) => self.vteps.contains(vtep.as_str()) && members.contains(vtep.as_str()),
+        }
     }
 
     pub(super) fn check_all(&self, entries: &[FdbEntry], sink: &mut Sink) {

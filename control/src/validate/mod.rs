@@ -105,7 +105,7 @@ pub fn validate(model: &Model) -> Vec<Finding> {
     let mut findings = validate_intent(model);
     let checker = FdbChecker::new(&model.objects);
     let mut sink = Sink { findings: Vec::new() };
-    checker.check_all(&model.objects.fdb, &mut sink);
+    checker.check_all(&model.fdb, &mut sink);
     findings.append(&mut sink.findings);
     findings
 }

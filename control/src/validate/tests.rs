@@ -41,7 +41,7 @@ fn good() -> Model {
     model.objects.ports = vec![port("vm1", "web", vhost), port("m0", "local", ethdev)];
     let entry =
         |mac, target| FdbEntry { bd: "web".into(), mac: MacAddr::from_u64(mac), target, owner: Owner::File };
-    model.objects.fdb = vec![
+    model.fdb = vec![
         entry(0x0200_0000_0001, FdbTarget::Port("vm1".into())),
         entry(0x0200_0000_0002, FdbTarget::Vtep("b".into())),
     ];
@@ -207,7 +207,7 @@ fn ports() {
 #[test]
 fn fdb() {
     fn first(m: &mut Model) -> &mut FdbEntry {
-        &mut m.objects.fdb[0]
+        &mut m.fdb[0]
     }
     let object = "fdb web 02:00:00:00:00:01";
     one(|m| first(m).mac = MacAddr([0xff; 6]), "fdb web ff:ff:ff:ff:ff:ff", "mac", "multicast");

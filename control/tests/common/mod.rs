@@ -6,9 +6,12 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use weft_control::api::{ApiError, ApiResult, Backend, FdbKey, Server, ServerHandle};
+use weft_control::api::{
+    ApiError, ApiResult, Backend, ErrorKind, FdbApplied, FdbBatch, FdbList, FdbMistake, FdbOp, FdbRefusal,
+    Server, ServerHandle,
+};
 use weft_control::config;
-use weft_control::model::{Bd, BdUpdate, FdbEntry, Model, Owner, Port, PortKind, Vtep};
+use weft_control::model::{Bd, BdUpdate, FdbEntry, FdbTarget, Model, Owner, Port, PortKind, Vtep};
 use weft_control::status::*;
 use weft_control::validate::validate;
 
@@ -100,7 +103,7 @@ impl Backend for Fake {
             ports: model.objects.ports.len() as u32,
             bds: model.objects.bds.len() as u32,
             vteps: model.objects.vteps.len() as u32,
-            fdb_entries: model.objects.fdb.len() as u64,
+            fdb_entries: model.fdb.len() as u64,
             alarms: vec!["worker 0 has not reported for 2 s".into()],
             ..Status::default()
         })
@@ -176,7 +179,7 @@ impl Backend for Fake {
             inner_vlan: b.inner_vlan,
             vteps: b.vteps.clone(),
             ports: objects.ports.iter().filter(|p| p.bd == b.name).map(|p| p.name.clone()).collect(),
-            fdb_entries: objects.fdb.iter().filter(|e| e.bd == b.name).count() as u64,
+            fdb_entries: model.fdb.iter().filter(|e| e.bd == b.name).count() as u64,
             owner: b.owner,
         });
         Ok(all.collect())
@@ -198,18 +201,18 @@ impl Backend for Fake {
         Ok(all.collect())
     }
 
-    fn fdb(&self, bd: Option<&str>) -> ApiResult<Vec<FdbStatus>> {
+    fn fdb(&self, bd: Option<&str>) -> ApiResult<FdbList> {
         let model = self.model.lock().unwrap();
         if let Some(bd) = bd.filter(|bd| model.objects.bd(bd).is_none()) {
             return Err(ApiError::not_found(format!("there is no bd \"{bd}\"")));
         }
-        let all = model.objects.fdb.iter().filter(|e| bd.is_none_or(|bd| e.bd == bd)).map(|e| FdbStatus {
+        let all = model.fdb.iter().filter(|e| bd.is_none_or(|bd| e.bd == bd)).map(|e| FdbStatus {
             bd: e.bd.clone(),
             mac: e.mac,
             target: e.target.clone(),
             owner: e.owner,
         });
-        Ok(all.collect())
+        Ok(Box::new(all.collect::<Vec<_>>().into_iter()))
     }
 
     fn neighbours(&self) -> ApiResult<Vec<NeighbourStatus>> {
@@ -311,21 +314,59 @@ impl Backend for Fake {
         self.change(|m| remove(&mut m.objects.vteps, "vtep", name, |v| (&v.name, v.owner)))
     }
 
-    fn add_fdb(&self, entries: Vec<FdbEntry>) -> ApiResult<()> {
-        self.change(|m| {
-            m.objects.fdb.extend(entries);
-            Ok(())
-        })
-    }
-
-    fn remove_fdb(&self, keys: Vec<FdbKey>) -> ApiResult<()> {
-        self.change(|m| {
-            for key in keys {
-                let at = m.objects.fdb.iter().position(|e| e.bd == key.bd && e.mac == key.mac);
-                m.objects.fdb.remove(at.ok_or_else(|| ApiError::not_found("there is no such entry"))?);
+    fn apply_fdb(&self, batch: &FdbBatch) -> Result<FdbApplied, FdbRefusal> {
+        let mut model = self.model.lock().unwrap();
+        let mut next = model.clone();
+        let mut applied = FdbApplied::default();
+        let entries = batch.runs.iter().flat_map(|run| run.macs.iter().map(move |mac| (run, *mac)));
+        let entries: Vec<_> = entries.collect();
+        for (run, mac) in &entries {
+            let at = next.fdb.iter().position(|e| e.bd == run.bd && e.mac == *mac);
+            let entry = |target: &FdbTarget| FdbEntry {
+                bd: run.bd.clone(),
+                mac: *mac,
+                target: target.clone(),
+                owner: Owner::Api,
+            };
+            match (&run.op, at) {
+                (FdbOp::Set(target), Some(at)) if next.fdb[at].target == *target => applied.unchanged += 1,
+                (FdbOp::Set(target), Some(at)) => {
+                    next.fdb[at] = entry(target);
+                    applied.replaced += 1;
+                }
+                (FdbOp::Set(target), None) | (FdbOp::Add(target), _) => {
+                    next.fdb.push(entry(target));
+                    applied.added += 1;
+                }
+                (FdbOp::Discard | FdbOp::Remove, Some(at)) => {
+                    next.fdb.remove(at);
+                    applied.removed += 1;
+                }
+                (FdbOp::Discard, None) => applied.unchanged += 1,
+                (FdbOp::Remove, None) => {
+                    return Err(FdbRefusal::whole(ApiError::not_found("there is no such entry")));
+                }
             }
-            Ok(())
-        })
+        }
+        let findings = validate(&next);
+        if !findings.is_empty() {
+            let number = |name: &str| {
+                entries.iter().position(|(run, mac)| format!("{} {mac}", run.bd) == name).unwrap_or_default()
+            };
+            let mistakes = findings
+                .iter()
+                .take(200)
+                .map(|f| FdbMistake { entry: number(&f.object.name), message: f.to_string() });
+            return Err(FdbRefusal {
+                kind: ErrorKind::Invalid,
+                mistakes: mistakes.collect(),
+                more: findings.len().saturating_sub(200),
+                hint: findings[0].hint.clone(),
+                message: String::new(),
+            });
+        }
+        *model = next;
+        Ok(applied)
     }
 
     fn reload(&self) -> ApiResult<ReloadReport> {

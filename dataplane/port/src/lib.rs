@@ -25,7 +25,7 @@ pub mod thread;
 pub mod tsc;
 pub mod vhost;
 
-pub use burst::{BURST, Burst, free_burst};
+pub use burst::{BURST, Burst, Leaving, free_burst};
 pub use eal::{Eal, EalConfig};
 pub use error::PortError;
 pub use eth::{EthCaps, EthConfig, EthDev, EthStats, LinkState};

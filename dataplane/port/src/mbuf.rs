@@ -144,6 +144,25 @@ impl Mbuf {
         }
     }
 
+    /// As [`Mbuf::prepend`], for a number of bytes that is known when compiling.
+    #[inline(always)]
+    pub fn prepend_array<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        const { assert!(N <= u16::MAX as usize) };
+        let m = self.as_ptr();
+        if N > usize::from(self.headroom()) || !self.is_exclusive() {
+            return None;
+        }
+        // SAFETY: owned; N was checked against the headroom, so that the data stays within the buffer. Its length
+        // does not overflow, as the buffer's has 16 bits, too; in an mbuf that a driver broke the sums wrap.
+        unsafe {
+            let data_off = raw::data_off(m) - N as u16;
+            raw::set_data_off(m, data_off);
+            raw::set_data_len(m, raw::data_len(m).wrapping_add(N as u16));
+            raw::set_pkt_len(m, raw::pkt_len(m).wrapping_add(N as u32));
+            Some(&mut *raw::buf_addr(m).add(data_off.into()).cast::<[u8; N]>())
+        }
+    }
+
     /// Removes `n` bytes at the front. False, with nothing changed, if the first segment does not have as many.
     #[inline]
     #[must_use]
@@ -203,21 +222,35 @@ impl Mbuf {
     /// packet shares that segment.
     #[must_use]
     pub fn append(&mut self, bytes: &[u8]) -> bool {
+        match self.grow(bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Grows the packet by `n` bytes behind the last segment's and returns them: they hold whatever was there. `None`,
+    /// with nothing changed, if they do not fit there or another packet shares that segment.
+    #[inline]
+    pub fn grow(&mut self, n: usize) -> Option<&mut [u8]> {
         let head = self.as_ptr();
         // SAFETY: the last segment is part of the owned chain; the new bytes are within its buffer, which nobody
-        // else holds, as both were checked.
+        // else holds, as both were checked. DPDK's memory starts zeroed, so that they have values.
         unsafe {
-            let m = last(head);
-            if bytes.len() > usize::from(tailroom(m)) || !exclusive(m) {
-                return false;
+            // The link to the next segment is in the mbuf's second cache line, which is left alone where it can be.
+            let m = if self.nb_segs() == 1 { head } else { last(head) };
+            if n > usize::from(tailroom(m)) || !exclusive(m) {
+                return None;
             }
-            let Some(pkt_len) = raw::pkt_len(head).checked_add(bytes.len() as u32) else { return false };
-            let end = usize::from(raw::data_off(m)) + usize::from(raw::data_len(m));
-            core::ptr::copy_nonoverlapping(bytes.as_ptr(), raw::buf_addr(m).add(end), bytes.len());
-            raw::set_data_len(m, raw::data_len(m) + bytes.len() as u16);
+            let pkt_len = raw::pkt_len(head).checked_add(n as u32)?;
+            let data_len = raw::data_len(m);
+            let end = usize::from(raw::data_off(m)) + usize::from(data_len);
+            raw::set_data_len(m, data_len + n as u16);
             raw::set_pkt_len(head, pkt_len);
+            Some(slice::from_raw_parts_mut(raw::buf_addr(m).add(end), n))
         }
-        true
     }
 
     /// Makes `tail` the end of this packet. False if the chain would be too long; `tail` is freed then.
@@ -306,21 +339,35 @@ impl Mbuf {
         raw::prefetch(unsafe { raw::buf_addr(m).add(raw::data_off(m).into()) }.cast());
     }
 
+    /// Asks the CPU for the line that byte `at` of the data is in.
+    #[inline(always)]
+    pub fn prefetch_at(&self, at: u16) {
+        let m = self.as_ptr();
+        // SAFETY: owned and live; the address is only a hint, and not dereferenced.
+        raw::prefetch(
+            unsafe { raw::buf_addr(m).wrapping_add(raw::data_off(m).into()).wrapping_add(at.into()) }.cast(),
+        );
+    }
+
     /// Asks the CPU for the mbuf itself, which [`Mbuf::prefetch`] has to read.
     #[inline(always)]
     pub fn prefetch_header(&self) {
         raw::prefetch(self.as_ptr().cast_const().cast());
     }
 
-    /// Forgets what the receiving device said, so that a transmitting one does not take it for a request.
+    /// Forgets what the receiving device said, so that a transmitting one does not take it for a request. Without a
+    /// flag there is none: then lengths and types, some of which lie on the mbuf's other line, stay as they are.
     #[inline(always)]
     pub fn clear_offload(&mut self) {
         let m = self.as_ptr();
-        // SAFETY: owned; the flags that say how the buffer is held stay.
-        unsafe {
-            raw::set_ol_flags(m, raw::ol_flags(m) & BORROWED);
-            raw::set_packet_type(m, 0);
-            raw::set_tx_offload(m, 0);
+        let kept = self.flags() & BORROWED;
+        if self.flags() != kept {
+            // SAFETY: owned; the flags that say how the buffer is held stay.
+            unsafe {
+                raw::set_ol_flags(m, kept);
+                raw::set_packet_type(m, 0);
+                raw::set_tx_offload(m, 0);
+            }
         }
     }
 }

@@ -96,6 +96,8 @@ fn kernel_interfaces() {
         tx_desc: 0,
         mtu: 1600,
         promiscuous: true,
+        rx_checksums: true,
+        free_early: true,
         pool: small.clone(),
     };
     let (dev, mut rx, mut tx) = EthDev::open(&eal, &config).unwrap_or_else(|e| panic!("{e}"));

@@ -23,6 +23,8 @@ impl Lab {
             tx_desc: 0,
             mtu: 1500,
             promiscuous: true,
+            rx_checksums: true,
+            free_early: true,
             pool: self.pool.clone(),
         }
     }

@@ -2,9 +2,10 @@
 
 mod common;
 
+use arrayvec::ArrayVec;
 use common::{bytes, frame};
 use dpdk_sys as sys;
-use weft_port::{BURST, Burst, DEFAULT_DATA_ROOM, HEADROOM, Mbuf, Mempool, PortError, free_burst};
+use weft_port::{BURST, Burst, DEFAULT_DATA_ROOM, HEADROOM, Leaving, Mbuf, Mempool, PortError, free_burst};
 
 /// A part of the test, with its name.
 type Step = (&'static str, fn(&Mempool));
@@ -24,6 +25,8 @@ fn mbufs_and_pools() {
         ("shared buffers", shared),
         ("flags", flags),
         ("bursts", bursts),
+        ("leaving a burst", leaving),
+        ("room in front", room_in_front),
         ("exhaustion", exhaustion),
         ("other threads", threads),
     ];
@@ -67,6 +70,8 @@ fn fresh(pool: &Mempool) {
     assert_eq!(pool.in_use(), 1);
     assert_eq!(m.vlan_stripped(), None);
     m.prefetch();
+    m.prefetch_at(0);
+    m.prefetch_at(u16::MAX);
     m.prefetch_header();
     assert_eq!(format!("{m:?}"), "Mbuf(0 bytes in 1 segments)");
 }
@@ -106,6 +111,15 @@ fn back(pool: &Mempool) {
     assert!(m.append(&[7; 2048 - 64]));
     assert_eq!((m.pkt_len(), m.tailroom()), (2048, 0));
     assert!(m.trim_to(0) && m.data().is_empty());
+
+    assert!(m.append(b"head"));
+    let room = m.grow(60).expect("room");
+    assert_eq!((room.len(), room[0]), (60, frame(1, 100)[4]), "what was there is there");
+    room[59] = 0xaa;
+    assert_eq!((m.data_len(), m.pkt_len(), m.data()[63]), (64, 64, 0xaa));
+    assert!(m.grow(2048 - 63).is_none() && m.grow(usize::MAX).is_none(), "one byte too many");
+    assert_eq!(m.pkt_len(), 64, "a refusal changes nothing");
+    assert!(m.grow(0).is_some_and(|room| room.is_empty()));
 }
 
 fn chains(pool: &Mempool) {
@@ -232,6 +246,44 @@ fn flags(pool: &Mempool) {
     assert_eq!((seen(&m), m.vlan_stripped()), ([0; 4], None));
 }
 
+fn leaving(pool: &Mempool) {
+    let make = |i: u32| pool.alloc_copy(&frame(i, 60)).expect("mbuf");
+    let mut burst: Burst = (0..10).map(make).collect();
+    let mut out: ArrayVec<Mbuf, 8> = [make(100), make(101)].into_iter().collect();
+    let mut rest = Leaving::new(&mut burst);
+    assert_eq!(rest.front(3).len(), 3);
+    assert!(rest.front(2)[1].adj(1), "packets can be changed where they are");
+    assert_eq!((rest.next().map(|m| bytes(&m)), rest.len()), (Some(frame(0, 60)), 9));
+    assert_eq!(rest.free(1), 1);
+    assert_eq!(
+        (rest.move_to(4, &mut out), rest.move_to(4, &mut out)),
+        (4, 2),
+        "no more than there is room for"
+    );
+    assert_eq!(rest.front(100).len(), 2);
+    let numbers = [100, 101, 2, 3, 4, 5, 6, 7].map(|i| frame(i, 60));
+    assert!(out.iter().map(bytes).eq(numbers));
+    assert_eq!(pool.in_use(), 10);
+    drop(rest);
+    assert!(burst.is_empty());
+    assert_eq!(pool.in_use(), 8, "those left are freed");
+    let mut rest = Leaving::new(&mut burst);
+    assert!(rest.is_empty() && rest.next().is_none() && rest.free(1) + rest.move_to(1, &mut out) == 0);
+    drop(rest);
+    drop(out);
+    assert_eq!(pool.in_use(), 0);
+}
+
+fn room_in_front(pool: &Mempool) {
+    let mut m = pool.alloc_copy(&frame(1, 60)).expect("mbuf");
+    let room = m.headroom();
+    m.prepend_array::<50>().expect("room").fill(7);
+    assert_eq!((m.headroom(), m.pkt_len(), m.data_len()), (room - 50, 110, 110));
+    assert_eq!(m.data(), [vec![7; 50], frame(1, 60)].concat());
+    assert!(m.prepend_array::<100>().is_none(), "more than is left");
+    assert_eq!((m.headroom(), m.pkt_len()), (room - 50, 110), "nothing changed");
+}
+
 fn bursts(pool: &Mempool) {
     let mut burst: Burst = (0..BURST as u32).map(|i| pool.alloc_copy(&frame(i, 60)).expect("mbuf")).collect();
     assert!(burst.last_mut().expect("one").chain(pool.alloc_copy(&frame(0, 60)).expect("mbuf")));
@@ -239,6 +291,26 @@ fn bursts(pool: &Mempool) {
     free_burst(&mut burst);
     assert!(burst.is_empty());
     free_burst(&mut burst);
+
+    assert!(pool.alloc_bulk(&mut burst, 0) && burst.is_empty());
+    burst.extend(pool.alloc_copy(b"first"));
+    assert!(pool.alloc_bulk(&mut burst, BURST));
+    assert_eq!((burst.len(), pool.in_use() as usize), (BURST + 1, BURST + 1));
+    assert_eq!(burst[0].data(), b"first", "what was there stays in front");
+    for m in &burst[1..] {
+        assert_eq!((m.pkt_len(), m.nb_segs(), m.headroom(), m.is_exclusive()), (0, 1, HEADROOM, true));
+    }
+    for (i, m) in burst.iter_mut().enumerate().skip(1) {
+        assert!(m.append(&[i as u8]));
+    }
+    assert!(burst.iter().enumerate().skip(1).all(|(i, m)| m.data() == [i as u8]), "each is one of its own");
+    assert!(!pool.alloc_bulk(&mut burst, BURST) && !pool.alloc_bulk(&mut burst, usize::MAX), "no room");
+    assert_eq!(burst.len(), BURST + 1);
+    let mut held: Vec<Mbuf> = std::iter::from_fn(|| pool.alloc()).collect();
+    held.truncate(held.len() - 3);
+    assert!(!pool.alloc_bulk(&mut burst, 4), "three are left");
+    assert_eq!((burst.len(), pool.available()), (BURST + 1, 3), "a refusal keeps nothing");
+    assert!(pool.alloc_bulk(&mut burst, 3));
 }
 
 fn exhaustion(pool: &Mempool) {

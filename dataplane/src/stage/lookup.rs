@@ -3,13 +3,11 @@
 //! Group addresses are looked up like the rest: the FDB holds none (configuration refuses them), so they miss, and a
 //! miss is flooded.
 
-use crate::path::{MAX_BURST, Scratch, View};
-use weft_tables::fdb::MISS;
+use crate::path::{Scratch, View};
 
-/// The next-hop values of the burst's packets, `MISS` where the FDB has none.
+/// Notes the next-hop values of the first `n` packets, `MISS` where the FDB has none.
 #[inline]
-pub(crate) fn lookup(v: View<'_>, work: &Scratch) -> [u32; MAX_BURST] {
-    let mut hops = [MISS; MAX_BURST];
-    v.fwd.fdb.lookup_burst(v.reader, &work.keys, &mut hops[..work.keys.len()]);
-    hops
+pub(crate) fn lookup(v: View<'_>, work: &mut Scratch, n: usize) {
+    let (keys, hops) = (&work.keys[..n], &mut work.hops[..n]);
+    v.fwd.fdb.lookup_burst(v.reader, keys, hops);
 }

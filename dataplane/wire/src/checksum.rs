@@ -42,7 +42,9 @@ const fn fold64(mut total: u64) -> u16 {
 /// One's complement addition of two sums.
 #[inline]
 pub const fn add(a: u16, b: u16) -> u16 {
-    fold(a as u32 + b as u32)
+    // A carry comes with a sum of at most 0xfffe, so that there is no second one.
+    let (sum, carry) = a.overflowing_add(b);
+    sum + carry as u16
 }
 
 /// The checksum of the bytes, to be stored in a header whose checksum field counted as zero.

@@ -3,6 +3,7 @@
 //! The frame is hostile: anything that does not parse falls back to the MAC addresses, nothing is an error. Only
 //! the bytes given are read; headers that lie beyond the first segment of a packet count as absent.
 
+use crate::words::{le32, le64};
 use crate::{ethernet, ipv4};
 
 /// What [`inspect`] finds.
@@ -18,6 +19,13 @@ pub struct InnerInfo {
 
 /// Extension headers that are walked before an IPv6 packet is hashed by addresses and protocol only.
 const MAX_EXTENSIONS: usize = 6;
+
+/// In the word of the IPv4 header that begins with the fragment offset, the first byte being the lowest: the offset, the
+/// flag that more follow, and the protocol.
+const NOT_FRAGMENTED: u32 = 0xff00_ff3f;
+/// That word, masked, of TCP and UDP.
+const TCP: u32 = (ipv4::TCP as u32) << 24;
+const UDP: u32 = (ipv4::UDP as u32) << 24;
 
 // Digits of pi, made odd: constants with nothing up their sleeve.
 const K0: u64 = 0x243f_6a88_85a3_08d3;
@@ -40,24 +48,13 @@ pub fn flow_hash(frame: &[u8]) -> u32 {
 /// Looks at a frame once and tells what encapsulation needs. Never fails and never panics.
 #[inline]
 pub fn inspect(frame: &[u8]) -> InnerInfo {
-    // Nearly every frame is untagged IPv4 without options: one length check, and all offsets are constants.
+    // Nearly every frame is untagged IPv4 without options, no fragment, and TCP or UDP: all offsets are constants.
     if let Some(head) = frame.first_chunk::<38>()
-        && head[12] == 0x08
-        && head[13] == 0x00
-        && head[14] == 0x45
+        && le32(head, 12) & 0x00ff_ffff == 0x0045_0008
+        && let l4 @ (TCP | UDP) = le32(head, 20) & NOT_FRAGMENTED
     {
-        let [.., sa, sb, sc, sd, da, db, dc, dd, pa, pb, pc, pd] = *head;
-        let addresses = u64::from_le_bytes([sa, sb, sc, sd, da, db, dc, dd]);
-        let ports = u32::from_le_bytes([pa, pb, pc, pd]);
-        let protocol = head[23];
-        let fragment = (head[20] & 0x3f) | head[21] != 0;
-        let with_ports = has_ports(protocol) && !fragment;
-        let ports = if with_ports { ports } else { 0 };
-        return InnerInfo {
-            tos: head[15],
-            vlan: false,
-            hash: hash_ipv4(addresses, protocol, with_ports, ports),
-        };
+        let hash = hash_ipv4(le64(head, 26), (l4 >> 24) as u8, true, le32(head, 34));
+        return InnerInfo { tos: head[15], vlan: false, hash };
     }
     inspect_any(frame)
 }

@@ -32,11 +32,15 @@ pub mod udp;
 pub mod underlay;
 pub mod vni;
 pub mod vxlan;
+mod words;
 
 pub use encap::Encap;
 pub use inner::{InnerInfo, flow_hash, inspect};
 pub use mac::MacAddr;
-pub use template::{Dscp, Template, TemplateParams};
+pub use template::{Dscp, Stamp, Template, TemplateParams};
 pub use udp::udp_checksum_ok;
-pub use underlay::{LocalVtep, OuterError, RxChecks, TunnelRx, Underlay, classify_underlay};
+pub use underlay::{
+    CommonPattern, CommonTunnel, CommonVtep, LocalVtep, OuterError, RxChecks, TunnelRx, Underlay,
+    classify_underlay,
+};
 pub use vni::Vni;

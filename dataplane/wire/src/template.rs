@@ -24,6 +24,8 @@ const LEN: usize = TUNNEL + 8;
 const IP_OVERHEAD: u16 = (LEN - IP) as u16;
 /// The same within the UDP datagram.
 const UDP_OVERHEAD: u16 = (LEN - UDP) as u16;
+/// Longest inner frame whose datagram has a length of 16 bits.
+const MAX_INNER: u16 = u16::MAX - IP_OVERHEAD;
 
 /// Where the outer header's DSCP and ECN come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,8 @@ const _: () = assert!(size_of::<Template>() == 64);
 impl Template {
     /// Bytes of outer headers that any template writes: Ethernet, IPv4, UDP and VXLAN or GENEVE without options.
     pub const LEN: usize = LEN;
+    /// Longest inner frame, in bytes, for which there is a header: more do not fit an IPv4 datagram.
+    pub const MAX_INNER: u16 = MAX_INNER;
 
     /// Builds the header for one remote VTEP.
     pub fn new(params: &TemplateParams) -> Template {
@@ -129,37 +133,95 @@ impl Template {
     #[inline]
     #[must_use = "when false nothing was written"]
     pub fn write_with_id(&self, out: &mut [u8], inner_len: u16, vni: Vni, info: &InnerInfo, id: u16) -> bool {
-        let (Some(out), Some(total)) = (out.first_chunk_mut::<LEN>(), inner_len.checked_add(IP_OVERHEAD))
-        else {
+        let Some(out) = out.first_chunk_mut::<LEN>().filter(|_| inner_len <= MAX_INNER) else {
             return false;
         };
-        // Copied first and patched in place: patching a copy on the stack would make the wide loads that follow
-        // wait for the narrow stores before them.
-        *out = self.header;
-        let tos = self.tos | info.tos & self.inherit;
-        let sum = u32::from(self.base_sum) + u32::from(tos) + u32::from(total) + u32::from(id);
-        let [sum_high, sum_low] = (!checksum::fold(sum)).to_be_bytes();
-        let [total_high, total_low] = total.to_be_bytes();
-        let [id_high, id_low] = id.to_be_bytes();
-        // Does not overflow: it is smaller than `total`.
-        let [udp_high, udp_low] = inner_len.wrapping_add(UDP_OVERHEAD).to_be_bytes();
-        let [port_high, port_low] = source_port(info.hash).to_be_bytes();
-        let [vni_a, vni_b, vni_c] = vni.to_be_bytes();
-        out[IP + 1] = tos;
-        out[IP + 2] = total_high;
-        out[IP + 3] = total_low;
-        out[IP + 4] = id_high;
-        out[IP + 5] = id_low;
-        out[IP + 10] = sum_high;
-        out[IP + 11] = sum_low;
-        out[UDP] = port_high;
-        out[UDP + 1] = port_low;
-        out[UDP + 4] = udp_high;
-        out[UDP + 5] = udp_low;
-        out[TUNNEL + 4] = vni_a;
-        out[TUNNEL + 5] = vni_b;
-        out[TUNNEL + 6] = vni_c;
+        self.stamp(vni).write(out, inner_len, info, id);
         true
+    }
+
+    /// The template for one VNI, for a run of packets.
+    #[inline]
+    pub fn stamp(&self, vni: Vni) -> Stamp {
+        let (words, tail) = self.header.as_chunks::<8>();
+        let mut words: [u64; 6] = std::array::from_fn(|i| words.get(i).map_or(0, |w| u64::from_le_bytes(*w)));
+        let tail = tail.first_chunk::<2>().map_or(0, |t| u16::from_le_bytes(*t));
+        let [a, b, c] = vni.to_be_bytes();
+        words[5] |= u64::from(a) << 48 | u64::from(b) << 56;
+        Stamp {
+            words,
+            tail: tail | u16::from(c),
+            base_sum: self.base_sum.swap_bytes(),
+            tos: self.tos,
+            inherit: self.inherit,
+        }
+    }
+}
+
+/// A [`Template`] for one VNI, taken apart into words. What varies from packet to packet is put into a word before
+/// it is stored: bytes that are patched in memory are narrow stores, for which wide loads that follow would wait.
+///
+/// ```text
+/// word 0: destination MAC, source MAC    3: checksum, source, half of destination address
+///      1: source MAC, EtherType, IHL, TOS  4: the other half, ports, UDP length
+///      2: length, id, fragment, TTL, UDP   5: UDP checksum, tunnel header up to 16 bits of the VNI   tail: the rest
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// As they lie in memory: the first byte is the lowest.
+    words: [u64; 6],
+    tail: u16,
+    /// The template's, its bytes in the order of the wire.
+    base_sum: u16,
+    tos: u8,
+    inherit: u8,
+}
+
+impl Stamp {
+    /// Whether all packets have the same TOS, whatever their inner frames': see [`Stamp::write_plain`].
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.inherit == 0
+    }
+
+    /// Writes the outer header as [`Template::write_with_id`] does. `inner_len` is at most [`Template::MAX_INNER`]: a
+    /// longer one gives a header with wrong lengths.
+    #[inline(always)]
+    pub fn write(&self, out: &mut [u8; LEN], inner_len: u16, info: &InnerInfo, id: u16) {
+        let tos = self.tos | info.tos & self.inherit;
+        self.put(out, inner_len, info.hash, tos, id.swap_bytes());
+    }
+
+    /// As [`Stamp::write`] with id 0, for a stamp that [is plain](Stamp::is_plain): it needs nothing of the inner frame
+    /// but its hash.
+    #[inline(always)]
+    pub fn write_plain(&self, out: &mut [u8; LEN], inner_len: u16, hash: u32) {
+        debug_assert!(self.is_plain());
+        self.put(out, inner_len, hash, self.tos, 0);
+    }
+
+    #[inline(always)]
+    fn put(&self, out: &mut [u8; LEN], inner_len: u16, hash: u32, tos: u8, id: u16) {
+        debug_assert!(inner_len <= MAX_INNER);
+        // In the order of the wire: a checksum can be made in any (RFC 1071 section 2).
+        let total = inner_len.wrapping_add(IP_OVERHEAD).swap_bytes();
+        let udp = inner_len.wrapping_add(UDP_OVERHEAD).swap_bytes();
+        let constant = checksum::add(self.base_sum, u16::from(tos) << 8);
+        let checksum = !checksum::add(checksum::add(constant, id), total);
+        let [w0, w1, w2, w3, w4, w5] = self.words;
+        let words = [
+            w0,
+            w1 | u64::from(tos) << 56,
+            w2 | u64::from(total) | u64::from(id) << 16,
+            w3 | u64::from(checksum),
+            w4 | u64::from(source_port(hash).swap_bytes()) << 16 | u64::from(udp) << 48,
+            w5,
+        ];
+        let (places, tail) = out.as_chunks_mut::<8>();
+        for (place, word) in places.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
+        }
+        tail.copy_from_slice(&self.tail.to_le_bytes());
     }
 }
 

@@ -13,6 +13,10 @@
 //! Behind one or two VLAN tags (priority tags too) the same questions are asked, and what would be a tunnel packet
 //! or an error is [`OuterError::Vlan`]: the VTEP's address lives in the untagged network only.
 
+mod common;
+
+pub use common::{CommonPattern, CommonTunnel, CommonVtep};
+
 use crate::geneve::OptionsError;
 use crate::{Encap, MacAddr, Vni, ethernet, geneve, ipv4, udp, vxlan};
 use std::net::Ipv4Addr;

@@ -93,6 +93,25 @@ fn agree(frame: &[u8]) -> Result<bool, TestCaseError> {
         (Seen::NotTunnel, Err(OuterError::Vlan)) if tagged => {}
         _ => prop_assert!(false, "expected {:?}, got {:?}", expected, got),
     }
+    let common = CommonVtep::new(&vtep()).read(frame);
+    prop_assert!(!CommonPattern::NONE.fits(frame));
+    // It fits the pattern of another packet of its tunnel only if it is common, and then it has the same VNI and source.
+    for geneve in [false, true] {
+        let other = good(geneve, 0, &[], &[0; 33]);
+        if CommonPattern::of(&other).fits(frame) {
+            prop_assert_eq!(common, CommonVtep::new(&vtep()).read(&other));
+        }
+    }
+    if let Some(c) = common {
+        prop_assert!(CommonPattern::of(frame).fits(frame));
+        let Ok(Underlay::Tunnel(rx)) = got else {
+            return Err(TestCaseError::fail(format!("common {c:?}, but {got:?}")));
+        };
+        prop_assert_eq!((c.encap, c.vni, c.src), (rx.encap, rx.vni, rx.src));
+        prop_assert_eq!(CommonTunnel::INNER_OFFSET, usize::from(rx.inner_offset));
+        prop_assert_eq!(frame.len(), rx.outer_len as usize);
+        prop_assert!(!rx.need_udp_check && !ecn::matters(rx.tos));
+    }
     let info = inspect(frame);
     prop_assert_eq!(info.hash, flow_hash(frame));
     let mut copy = frame.to_vec();
@@ -125,6 +144,45 @@ proptest! {
     fn good_ones_are_good(frame in frames()) {
         let inner = oracle::read(&frame, MAC, IP, 4789, 6081);
         prop_assert_eq!(agree(&frame)?, inner != Seen::Refused);
+    }
+
+    #[test]
+    fn common_ones_are_known_as_such(
+        geneve: bool, tos in 0..=255u8, id: u16, df: bool, ttl: u8, port: u16, vni: [u8; 3], src: [u8; 4], reserved: u8,
+        inner in proptest::collection::vec(any::<u8>(), 0..80),
+    ) {
+        let mut frame = good(geneve, 0, &[], &inner);
+        frame[15] = tos;
+        frame[18..20].copy_from_slice(&id.to_be_bytes());
+        frame[20] = if df { 0x40 } else { 0 };
+        frame[22] = ttl;
+        frame[26..30].copy_from_slice(&src);
+        frame[34..36].copy_from_slice(&port.to_be_bytes());
+        frame[46..49].copy_from_slice(&vni);
+        frame[49] = reserved;
+        if geneve { frame[43] = reserved & 0x3f } else { frame[42] = reserved | 8 }
+        mend(&mut frame);
+        agree(&frame)?;
+        let common = CommonVtep::new(&vtep()).read(&frame);
+        prop_assert_eq!(common.is_some(), inner.len() >= 14 && tos & 1 == 0);
+        if common.is_some() {
+            // The next one of the tunnel: another id, source port and length.
+            let mut next = good(geneve, 0, &[], &[&inner[..], &[1, 2, 3]].concat());
+            next[..16].copy_from_slice(&frame[..16]);
+            next[20] = frame[20];
+            (next[18], next[22], next[34]) = (!id as u8, !ttl, !port as u8);
+            next[26..30].copy_from_slice(&src);
+            next[42..50].copy_from_slice(&frame[42..50]);
+            mend(&mut next);
+            prop_assert_eq!(CommonVtep::new(&vtep()).read(&next), common);
+            prop_assert!(CommonPattern::of(&frame).fits(&next));
+            next[24] ^= 1;
+            prop_assert!(!CommonPattern::of(&frame).fits(&next));
+        }
+        // Padded, it has to be cut, which is not common.
+        frame.push(0);
+        prop_assert_eq!(CommonVtep::new(&vtep()).read(&frame), None);
+        agree(&frame)?;
     }
 
     #[test]

@@ -5,10 +5,12 @@
 //!
 //! | file | holds |
 //! |---|---|
+//! | [`batch`] | batches of changes of forwarding entries, and what became of them |
 //! | [`objects`] | requests that make, change and remove objects |
 //! | [`status`] | answers: status, counters, reports |
 //! | here | what both need: errors, enums |
 
+mod batch;
 mod objects;
 mod status;
 
@@ -20,6 +22,7 @@ use super::proto;
 use crate::model::{InnerVlan, Owner, VhostMode};
 use crate::status as plain;
 
+pub(super) use batch::{read_fdb_batch, read_fdb_result, write_fdb_batch, write_fdb_result};
 pub(super) use objects::{
     read_bd, read_bd_update, read_fdb_entries, read_fdb_keys, read_port, read_vtep, write_bd,
     write_bd_update, write_fdb_entry, write_fdb_key, write_port, write_vtep,

@@ -21,6 +21,11 @@ pub struct EthConfig {
     pub mtu: u16,
     /// Receive frames to any MAC address.
     pub promiscuous: bool,
+    /// Have the device check IPv4 and UDP checksums if it can. A virtio device then receives without its vector path.
+    pub rx_checksums: bool,
+    /// Have the buffers of sent packets come back early, once a quarter of the ring is sent; else the driver lets them
+    /// lie until the ring is nearly full, which is a little faster and keeps as many buffers of whoever sent them.
+    pub free_early: bool,
     /// Where received packets come from. Should stand on the device's NUMA node.
     pub pool: Mempool,
 }

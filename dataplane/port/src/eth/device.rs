@@ -80,8 +80,8 @@ impl EthDev {
     /// Plugs the device in if need be, sets it up and starts it. Queues come back in order, as many as the device
     /// can do, so perhaps fewer than asked for.
     ///
-    /// RSS over IP addresses and ports is on with several receive queues where the device can do it; receive
-    /// checksum checks wherever it can; received packets are scattered over mbufs only if the MTU needs it.
+    /// RSS over IP addresses and ports is on with several receive queues where the device can do it; received packets
+    /// are scattered over mbufs only if the MTU needs it.
     pub fn open(_eal: &Eal, config: &EthConfig) -> Result<(Self, Vec<RxQueue>, Vec<TxQueue>), PortError> {
         config.check()?;
         let mut open = open_ports();
@@ -390,8 +390,8 @@ impl Setup<'_> {
     ) -> Result<(sys::rte_eth_conf, EthCaps), PortError> {
         let config = self.config;
         let mut conf = sys::rte_eth_conf::default();
-        let mut offloads =
-            info.rx_offload_capa & (sys::WEFT_RX_OFFLOAD_IPV4_CKSUM | sys::WEFT_RX_OFFLOAD_UDP_CKSUM);
+        let checksums = sys::WEFT_RX_OFFLOAD_IPV4_CKSUM | sys::WEFT_RX_OFFLOAD_UDP_CKSUM;
+        let mut offloads = if config.rx_checksums { info.rx_offload_capa & checksums } else { 0 };
 
         let frame = u32::from(config.mtu) + OVERHEAD;
         let room = u32::from(config.pool.segment_room());
@@ -482,7 +482,9 @@ impl Setup<'_> {
             // Sent packets stay in the ring until so few descriptors are free, by default about 32: until then nearly
             // the whole ring keeps buffers of the ports that sent them.
             let mut eager = txconf;
-            eager.tx_free_thresh = caps.tx_desc / 4 * 3;
+            if config.free_early {
+                eager.tx_free_thresh = caps.tx_desc / 4 * 3;
+            }
             // SAFETY: a configured port and a queue below its number.
             let mut ret = unsafe { sys::rte_eth_tx_queue_setup(port, queue, caps.tx_desc, numa, &eager) };
             if ret != 0 {

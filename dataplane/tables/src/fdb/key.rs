@@ -32,6 +32,13 @@ impl FdbKey {
         }
     }
 
+    /// This key's network and another MAC: for the packets of a bridge domain, of whose key the half is done once. The
+    /// key must have been made with MAC 0.
+    #[inline(always)]
+    pub const fn with_mac(self, mac: u64) -> Self {
+        Self { a: self.a | (mac & MAC_MASK) << 16, b: self.b }
+    }
+
     /// The network id.
     pub const fn network(self) -> u32 {
         (self.a as u32 >> 1) & LOW_MASK | ((self.b >> NETWORK_HIGH_SHIFT) as u32) << LOW_BITS
@@ -86,6 +93,7 @@ mod tests {
             let key = FdbKey::new(network, mac);
             assert_eq!((key.network(), key.mac()), (network, mac));
             assert_eq!(FdbKey::new(network | 0xff00_0000, mac | 0xffff << 48), key);
+            assert_eq!(FdbKey::new(network, 0).with_mac(mac | 0xffff << 48), key);
         }
     }
 }

@@ -293,3 +293,19 @@ fn udp_checksum() {
     assert!(!got.udp_checksum_ok([&bytes[..50], &bytes[50..]], OURS.ip));
     assert!(!got.udp_checksum_ok([&bytes[..50]], OURS.ip), "bytes are missing");
 }
+
+#[test]
+fn no_packet_has_the_pattern_of_none() {
+    // Zeroes wherever that pattern has them, the lengths and the checksum right.
+    let mut bytes = vec![0; 80];
+    bytes[16..18].copy_from_slice(&66u16.to_be_bytes());
+    bytes[38..40].copy_from_slice(&46u16.to_be_bytes());
+    let sum = checksum::checksum(&bytes[14..34]);
+    bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+    for tail in 0..=u16::MAX {
+        bytes[48..50].copy_from_slice(&tail.to_be_bytes());
+        assert!(!CommonPattern::NONE.fits(&bytes));
+    }
+    assert!(CommonPattern::of(&bytes).fits(&bytes), "it is the pattern that is none");
+    assert!(!CommonPattern::of(&bytes[..63]).fits(&bytes), "of nothing");
+}
