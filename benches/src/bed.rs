@@ -128,6 +128,8 @@ impl Bed {
             tx_desc: 0,
             mtu: 1500,
             promiscuous: false,
+            rx_checksums: true,
+            free_early: true,
             pool: pool.clone(),
         };
         let (ring, mut rx, mut tx) = EthDev::open(eal, &config).expect("DPDK's ring device");
@@ -164,9 +166,9 @@ impl Bed {
             worker,
             source: Source { slot: from, generation: GENERATION },
             way,
-            check: Check { wrap: out, flows, len: size },
+            check: Check::new(out, flows, &[size]),
             frame,
-            patches: shuffled(wrap, flows, size),
+            patches: shuffled(wrap, flows),
             next: 0,
             back: rx.remove(0),
             _fdb: writer,
