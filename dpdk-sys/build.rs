@@ -60,6 +60,12 @@ const FUNCTIONS: &[&str] = &[
     "rte_vhost_get_numa_node",
     "rte_vhost_get_vring_num",
     "rte_vhost_get_vhost_vring",
+    "rte_vhost_get_mem_table",
+    "rte_vhost_get_vring_base",
+    "rte_vhost_set_vring_base",
+    "rte_vhost_log_write",
+    "rte_vhost_log_used_vring",
+    "rte_vhost_extern_callback_register",
 ];
 
 const TYPES: &[&str] = &[
@@ -72,6 +78,9 @@ const TYPES: &[&str] = &[
     "rte_ether_addr",
     "rte_vhost_device_ops",
     "rte_vhost_vring",
+    "rte_vhost_memory",
+    "rte_vhost_mem_region",
+    "rte_vhost_user_extern_ops",
 ];
 
 /// What the `hash` feature adds, functions and types.

@@ -30,6 +30,8 @@ macro_rules! drop_reasons {
 
 drop_reasons! {
     // Frames from VMs and other local ports.
+    BadDescriptor, "bad-descriptor", "The VM's driver described a frame wrongly: outside of the VM's memory, as an endless chain, empty, or larger than 64 KB.";
+    NoRxMbuf, "no-rx-mbuf", "The port's packet buffers ran out in the middle of a frame that needs several: raise the port's queue_mbufs.";
     Runt, "runt", "The frame was shorter than an Ethernet header (14 bytes).";
     SourceMulticast, "source-multicast", "The source MAC was a group address, which no sender may use (IEEE 802-2014 8.2).";
     ReservedMulticast, "reserved-multicast", "The destination was in 01:80:c2:00:00:00-0f, which bridges must not forward (IEEE 802.1Q 8.6.3).";

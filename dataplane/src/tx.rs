@@ -92,6 +92,8 @@ struct Stage {
     txq: TxqId,
     generation: u16,
     dirty: bool,
+    /// In [`TxSet::unsettled`].
+    unsettled: bool,
     /// TSC of the first flush of a row that sent nothing, or of the last drop since; 0 when the last one sent something.
     stuck_since: u64,
     /// The round, by its TSC, in which the queue did not take all.
@@ -250,6 +252,8 @@ pub struct TxSet {
     stages: Vec<Stage>,
     /// Indices of stages that hold packets.
     dirty: Vec<u16>,
+    /// Indices of stages whose guest may have come to want an interrupt for what it was sent.
+    unsettled: Vec<u16>,
     handoff: Vec<Option<FairProducer<Parcel>>>,
     /// Scratch of [`Stage::evict`].
     held: Box<[u8; MAX_PORTS]>,
@@ -266,6 +270,7 @@ impl TxSet {
             owned: vec![NOT_OURS; MAX_PORTS * MAX_QUEUES].into(),
             stages: Vec::with_capacity(MAX_PORTS),
             dirty: Vec::with_capacity(MAX_PORTS * MAX_QUEUES),
+            unsettled: Vec::with_capacity(MAX_PORTS * MAX_QUEUES),
             backlog: Backlog {
                 staged: Box::new([0; MAX_PORTS]),
                 of_port: (PORT_BACKLOG / handoff.len().max(1)).max(STAGE) as u32,
@@ -285,6 +290,7 @@ impl TxSet {
             txq,
             generation,
             dirty: false,
+            unsettled: false,
             stuck_since: 0,
             full_at: 0,
             blocked: false,
@@ -301,6 +307,7 @@ impl TxSet {
             if self.stages[i].txq.slot() == slot {
                 let mut s = self.stages.swap_remove(i);
                 s.discard(c, &mut self.backlog, DropReason::PortGone);
+                s.queue.settle();
                 self.owned[s.txq.index()] = NOT_OURS;
                 back.push((s.txq, s.queue));
             } else {
@@ -308,7 +315,11 @@ impl TxSet {
             }
         }
         self.dirty.clear();
+        self.unsettled.clear();
         for (i, s) in self.stages.iter_mut().enumerate() {
+            if s.unsettled {
+                self.unsettled.push(i as u16);
+            }
             self.owned[s.txq.index()] = i as u16;
             s.dirty = !s.pkts.is_empty();
             if s.dirty {
@@ -438,11 +449,25 @@ impl TxSet {
 
     /// Sends everything staged that the queues take. Returns how many packets are still staged.
     pub fn flush(&mut self, c: &ThreadCounters) -> usize {
+        let stages = &mut self.stages;
+        self.unsettled.retain(|at| {
+            let s = &mut stages[usize::from(*at)];
+            if !s.dirty {
+                // Nothing for it in this round: time for the second look.
+                s.queue.settle();
+                s.unsettled = false;
+            }
+            s.unsettled
+        });
         let mut left = 0;
         let mut i = 0;
         while i < self.dirty.len() {
             let s = &mut self.stages[usize::from(self.dirty[i])];
             s.flush(c, &mut self.backlog, self.now, self.stuck_limit);
+            if s.queue.unsettled() && !s.unsettled {
+                s.unsettled = true;
+                self.unsettled.push(self.dirty[i]);
+            }
             if s.pkts.is_empty() {
                 s.dirty = false;
                 self.dirty.swap_remove(i);

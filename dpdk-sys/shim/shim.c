@@ -76,6 +76,33 @@ weft_mbuf_free(struct rte_mbuf *m)
 }
 
 int
+weft_mbuf_raw_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int n)
+{
+	return rte_mempool_get_bulk(pool, (void **)mbufs, n);
+}
+
+void
+weft_mbuf_free_burst(struct rte_mbuf **pkts, unsigned int n)
+{
+	struct rte_mempool *pool;
+
+	if (n == 0)
+		return;
+	pool = pkts[0]->pool;
+	for (unsigned int i = 0; i < n; i++) {
+		const struct rte_mbuf *m = pkts[i];
+
+		/* Of a packet in one segment `next` is NULL, so the mbuf's second line need not be read. */
+		if (unlikely(m->pool != pool || m->nb_segs != 1 || rte_mbuf_refcnt_read(m) != 1 ||
+			     !RTE_MBUF_DIRECT(m))) {
+			rte_pktmbuf_free_bulk(pkts, n);
+			return;
+		}
+	}
+	rte_mempool_put_bulk(pool, (void *const *)pkts, n);
+}
+
+int
 weft_mbuf_linearize(struct rte_mbuf *m)
 {
 	return rte_pktmbuf_linearize(m);

@@ -95,6 +95,11 @@ struct rte_mbuf *weft_mbuf_alloc(struct rte_mempool *pool);
 /* All or nothing: 0, or a negative errno. */
 int weft_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int n);
 void weft_mbuf_free(struct rte_mbuf *m);
+/* Buffers as the pool keeps them, without the reset that weft_mbuf_alloc_bulk() does: one segment, one reference, no next.
+ * All or nothing: 0, or a negative errno. */
+int weft_mbuf_raw_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int n);
+/* Frees packets of any kind; cheap when all are unshared, in one segment and of one pool. */
+void weft_mbuf_free_burst(struct rte_mbuf **pkts, unsigned int n);
 /* 0, or negative when the whole packet does not fit behind the first segment's data. */
 int weft_mbuf_linearize(struct rte_mbuf *m);
 /* Clears receive and transmit offload flags and lengths of every segment of each packet, keeping the flags that

@@ -72,6 +72,43 @@ field!(
     /// Header lengths for transmit offloads, combined.
     WEFT_MBUF_TX_OFFLOAD: u64, tx_offload, set_tx_offload);
 
+/// Makes an mbuf as its pool keeps it an empty-handed packet of one segment: `data_off` bytes of headroom, `len` bytes of data, no
+/// flags and no type. `next` and the offload lengths in the second cache line are left as they are: the one is null in a pool, the
+/// others mean nothing without flags.
+///
+/// # Safety
+/// `m` comes from its pool and nobody else has it; the data is within its buffer.
+#[inline(always)]
+pub unsafe fn renew(m: *mut rte_mbuf, data_off: u16, len: u16) {
+    use bindings as b;
+    const {
+        assert!(
+            b::WEFT_MBUF_REFCNT == b::WEFT_MBUF_DATA_OFF + 2
+                && b::WEFT_MBUF_NB_SEGS == b::WEFT_MBUF_DATA_OFF + 4
+        );
+        assert!(
+            b::WEFT_MBUF_PORT == b::WEFT_MBUF_DATA_OFF + 6
+                && b::WEFT_MBUF_OL_FLAGS == b::WEFT_MBUF_DATA_OFF + 8
+        );
+        assert!(
+            b::WEFT_MBUF_PKT_LEN == b::WEFT_MBUF_PACKET_TYPE + 4
+                && b::WEFT_MBUF_DATA_LEN == b::WEFT_MBUF_PACKET_TYPE + 8
+        );
+        assert!(b::WEFT_MBUF_VLAN_TCI == b::WEFT_MBUF_PACKET_TYPE + 10);
+    }
+    // Reference count and segments 1, no port.
+    let rearm = 0xffff_0001_0001_0000u64.to_le() | u64::from(data_off);
+    let len = u64::from(len);
+    // SAFETY: the fields named above, one behind the other. Nobody else reads the reference count of an mbuf that comes from its pool.
+    unsafe {
+        let at = m.byte_add(b::WEFT_MBUF_DATA_OFF as usize).cast::<[u64; 2]>();
+        at.write_unaligned([rearm, 0]);
+        let at = m.byte_add(b::WEFT_MBUF_PACKET_TYPE as usize).cast::<[u64; 2]>();
+        // The last four bytes are the hash of a device that computes one.
+        at.write_unaligned([len << 32, len]);
+    }
+}
+
 /// The reference count. C code changes it atomically, so Rust reads it as an atomic.
 ///
 /// # Safety
@@ -89,6 +126,18 @@ pub fn prefetch(address: *const c_void) {
     // SAFETY: a prefetch is a hint; it does not access memory in the sense of the language.
     unsafe {
         core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// Asks the CPU for a cache line to write to, which other cores then have to give up. Never faults, whatever the pointer.
+#[inline(always)]
+pub fn prefetch_to_write(address: *const c_void) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint (PREFETCHW), on processors without it no operation at all; it does not access memory in the sense of the language.
+    unsafe {
+        core::arch::asm!("prefetchw byte ptr [{}]", in(reg) address, options(nostack, preserves_flags));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

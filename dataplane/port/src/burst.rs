@@ -11,7 +11,7 @@ pub const BURST: usize = 32;
 /// Packets in hand: room for twice a burst, so that one can be gathered behind another.
 pub type Burst = ArrayVec<Mbuf, 64>;
 
-/// Frees all packets at once (`rte_pktmbuf_free_bulk`): cheaper than dropping one by one.
+/// Frees all packets at once (as `rte_pktmbuf_free_bulk`): cheaper than dropping one by one.
 #[inline]
 pub fn free_burst<const N: usize>(pkts: &mut ArrayVec<Mbuf, N>) {
     let n = pkts.len();
@@ -27,7 +27,7 @@ pub(crate) fn free_prefix<const N: usize>(pkts: &mut ArrayVec<Mbuf, N>, n: usize
     debug_assert!(n <= pkts.len());
     // SAFETY: the first `n` places hold owned mbufs (an Mbuf is a pointer); forget_prefix then drops our claim.
     unsafe {
-        sys::rte_pktmbuf_free_bulk(pkts.as_mut_ptr().cast(), n as u32);
+        sys::weft_mbuf_free_burst(pkts.as_mut_ptr().cast(), n as u32);
         forget_prefix(pkts, n);
     }
 }

@@ -146,6 +146,17 @@ impl Mempool {
         true
     }
 
+    /// `n` mbufs as the pool keeps them, whose metadata is yet to be written (`rte_mempool_get_bulk`). False, with nothing taken, if there
+    /// are fewer.
+    ///
+    /// # Safety
+    /// `n` pointers can be written at `at`. If true, these are ours alone.
+    #[inline(always)]
+    pub(crate) unsafe fn take(&self, at: *mut *mut sys::rte_mbuf, n: usize) -> bool {
+        // SAFETY: the pool lives as long as the handle; the caller's promise.
+        unsafe { sys::weft_mbuf_raw_bulk(self.0.raw.as_ptr(), at, n as u32) == 0 }
+    }
+
     /// A packet that holds `bytes`, chained if they do not fit one mbuf. `None` when the pool is exhausted.
     pub fn alloc_copy(&self, bytes: &[u8]) -> Option<Mbuf> {
         let mut head = self.alloc()?;

@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use crate::burst::Burst;
 use crate::eth::{EthRx, EthTx};
 use crate::mbuf::Mbuf;
-use crate::vhost::{VhostRx, VhostTx};
+use crate::vhost::{Losses, VhostRx, VhostTx};
 
 /// A queue to receive from. One owner at a time, any thread.
 #[derive(Debug)]
@@ -24,6 +24,16 @@ impl RxQueue {
         match self {
             Self::Eth(queue) => queue.rx_burst(out, max),
             Self::Vhost(queue) => queue.rx_burst(out, max),
+        }
+    }
+
+    /// Frames that were lost in the last call of [`RxQueue::rx_burst`] since the guest described them wrongly, or for want of
+    /// buffers in the middle of one. What is lost in a NIC is in its statistics.
+    #[inline(always)]
+    pub fn losses(&self) -> Losses {
+        match self {
+            Self::Eth(_) => Losses::default(),
+            Self::Vhost(queue) => queue.losses(),
         }
     }
 
@@ -53,6 +63,25 @@ impl TxQueue {
         match self {
             Self::Eth(queue) => queue.tx_burst(pkts),
             Self::Vhost(queue) => queue.tx_burst(pkts),
+        }
+    }
+
+    /// Whether [`TxQueue::settle`] has something to do.
+    #[inline(always)]
+    pub fn unsettled(&self) -> bool {
+        match self {
+            Self::Eth(_) => false,
+            Self::Vhost(queue) => queue.unsettled(),
+        }
+    }
+
+    /// Has another look at whether the guest wants to be interrupted for what it was sent. To be called, if
+    /// [`TxQueue::unsettled`], in the first round in which nothing is sent to the queue, and before its owner sleeps: else the guest
+    /// may wait for an interrupt that does not come.
+    pub fn settle(&mut self) {
+        match self {
+            Self::Eth(_) => {}
+            Self::Vhost(queue) => queue.settle(),
         }
     }
 

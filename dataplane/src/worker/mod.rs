@@ -21,6 +21,7 @@ use mailbox::{Command, MailboxEnd, RxBinding};
 use rtrb::Consumer;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use weft_port::vhost::Losses;
 use weft_port::{BURST, Burst, Eal, PortError};
 use weft_tables::qsbr::Reader;
 
@@ -154,6 +155,10 @@ impl Worker {
             let turns = if is_uplink && self.crowded { UPLINK_TURNS } else { 1 };
             for _ in 0..turns {
                 let n = rx.queue.rx_burst(&mut self.burst, BURST);
+                let losses = rx.queue.losses();
+                if losses.any() {
+                    lost(&self.lane.counters, rx.slot, losses);
+                }
                 if n == 0 {
                     break;
                 }
@@ -218,6 +223,15 @@ impl Worker {
             self.mailbox.answer(c);
         }
     }
+}
+
+/// Frames that a guest sent and that never became packets: received and dropped.
+#[cold]
+fn lost(c: &ThreadCounters, slot: u16, losses: Losses) {
+    let (bad, no_mbuf) = (u64::from(losses.bad_descriptor), u64::from(losses.no_mbuf));
+    c.port(slot).rx_packets.add(bad + no_mbuf);
+    c.dropped(slot, DropReason::BadDescriptor, bad);
+    c.dropped(slot, DropReason::NoRxMbuf, no_mbuf);
 }
 
 /// A packet from the underlay's agent.

@@ -1,7 +1,7 @@
 //! DPDK's calls into weft. They are `extern "C"`: a panic inside ends the process instead of unwinding through C.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dpdk_sys as sys;
@@ -25,6 +25,15 @@ pub(super) static OPS: Ops = Ops(sys::rte_vhost_device_ops {
     // SAFETY: the remaining members are optional functions and reserved pointers: null means none.
     ..unsafe { core::mem::zeroed() }
 });
+
+/// What is called around each message of a front-end.
+static MESSAGES: sys::rte_vhost_user_extern_ops = sys::rte_vhost_user_extern_ops {
+    pre_msg_handle: Some(message_begins),
+    post_msg_handle: Some(message_ends),
+};
+
+/// `VHOST_USER_SEND_RARP` of the vhost-user protocol.
+const SEND_RARP: u32 = 19;
 
 type Ports = HashMap<CString, Arc<Shared>>;
 
@@ -72,7 +81,8 @@ unsafe extern "C" fn new_connection(vid: c_int) -> c_int {
     match port_of(vid) {
         Some(port) => {
             port.connected(vid);
-            0
+            // SAFETY: a device in its callback; the table is static, and copied.
+            unsafe { sys::rte_vhost_extern_callback_register(vid, &MESSAGES, core::ptr::null_mut()) }
         }
         None => -1,
     }
@@ -82,6 +92,28 @@ unsafe extern "C" fn destroy_connection(vid: c_int) {
     if let Some(port) = port_of(vid) {
         port.disconnected(vid);
     }
+}
+
+/// Before each message. DPDK may hold the device's ring locks here: see [`Shared::message_begins`] for why waiting is safe.
+unsafe extern "C" fn message_begins(vid: c_int, _message: *mut c_void) -> sys::rte_vhost_msg_result {
+    if let Some(port) = port_of(vid) {
+        port.message_begins(vid);
+    }
+    sys::RTE_VHOST_MSG_RESULT_NOT_HANDLED
+}
+
+/// After each message that was handled without an error. After one, the connection is closed, or the front-end told; then rings
+/// stay as they are, unserved, until its next message.
+unsafe extern "C" fn message_ends(vid: c_int, message: *mut c_void) -> sys::rte_vhost_msg_result {
+    if let Some(port) = port_of(vid) {
+        // SAFETY: each message begins with its number, in the CPU's byte order.
+        let request = unsafe { message.cast::<u32>().read_unaligned() };
+        let mut features = 0;
+        // SAFETY: a device in its callback, and room for the answer.
+        let known = unsafe { sys::rte_vhost_get_negotiated_features(vid, &mut features) } == 0;
+        port.message_ends(vid, known.then_some(features), request == SEND_RARP);
+    }
+    sys::RTE_VHOST_MSG_RESULT_NOT_HANDLED
 }
 
 /// The guest's driver is ready: memory is mapped, features are negotiated, at least one ring is there.

@@ -40,6 +40,8 @@ bits! {
     CTRL_VQ = 17;
     /// Several queue pairs.
     MQ = 22;
+    /// vhost-user's own: the back-end logs what it writes (migration).
+    LOG_ALL = 26;
     /// Descriptors may stand in a table of their own.
     RING_INDIRECT_DESC = 28;
     /// Notifications by index.

@@ -24,7 +24,9 @@ mod presence;
 mod queue;
 mod shared;
 mod socket;
+mod vring;
 
 pub use port::{VhostConfig, VhostMode, VhostPort, VhostState};
 pub use queue::{VhostRx, VhostTx};
 pub use shared::{VhostEvent, VhostHooks};
+pub use vring::Losses;

@@ -16,6 +16,7 @@
 //! The tests below fail at once without the wait. They cannot prove the barriers: on x86 the window is a few
 //! nanoseconds, and no model checker for Rust knows membarrier. Those rest on the argument above.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering, compiler_fence, fence};
 use std::time::Duration;
@@ -54,14 +55,14 @@ impl Presence {
         Inside(slot)
     }
 
-    /// Returns when no call is under way that may have read an id which the caller took away before. Calls are
+    /// Returns when in none of these slots a call is under way that may have read an id which the caller took away before. Calls are
     /// short (one burst), but their thread may have been scheduled out.
-    pub(super) fn wait(&self) {
+    pub(super) fn wait_for(&self, slots: Range<usize>) {
         if self.expedited {
             membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
         }
         fence(Ordering::SeqCst);
-        for slot in &self.slots {
+        for slot in &self.slots[slots] {
             let mut rounds = 0u32;
             // Acquire: pairs with the Release in `Inside::drop`; what the call did is done before the device goes.
             while slot.0.load(Ordering::Acquire) != 0 {
@@ -79,7 +80,7 @@ impl Presence {
 impl Drop for Inside<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        // Release: pairs with the Acquire in `Presence::wait`.
+        // Release: pairs with the Acquire in `Presence::wait_for`.
         self.0.store(0, Ordering::Release);
     }
 }
@@ -144,7 +145,7 @@ mod tests {
                     std::hint::spin_loop();
                 }
                 id.store(-1, Ordering::SeqCst);
-                presence.wait();
+                presence.wait_for(0..2);
                 freed[device].store(true, Ordering::Relaxed);
                 turn += 1;
             }

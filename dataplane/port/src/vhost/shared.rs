@@ -1,10 +1,12 @@
 //! What DPDK's callbacks write and the queues read.
 
+use std::cell::UnsafeCell;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::presence::{Inside, Presence};
+use super::vring::{Dialect, Vring};
 
 /// What happened at a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,23 @@ struct Ring {
     enabled: AtomicBool,
     /// Raised whenever the ring may have been set up anew.
     epoch: AtomicU32,
+    /// librte_vhost wants to send a packet for the guest.
+    announce: AtomicBool,
+    /// The ring itself, unless librte_vhost serves it. Its owner's while inside with the door open, the callbacks' otherwise.
+    vring: UnsafeCell<Option<Vring>>,
+}
+
+// SAFETY: all but the last member are atomics. That one has one user at a time: the ring's owner between `enter` and the end of its
+// guard, or, while the door is shut and `Presence::wait_for` has returned, the one thread that runs the device's callbacks.
+unsafe impl Sync for Ring {}
+
+/// What the owner of a ring may use while its guard lives.
+pub(super) struct Entered<'a> {
+    /// The device's id at librte_vhost.
+    pub(super) vid: i32,
+    /// The ring, or `None` if librte_vhost is to be called for it.
+    pub(super) vring: Option<&'a mut Vring>,
+    pub(super) inside: Inside<'a>,
 }
 
 /// State of one port. Read by the owners of its queues at every burst, written at events only.
@@ -46,6 +65,10 @@ pub(super) struct Shared {
     pub(super) hooks: Arc<dyn VhostHooks>,
     /// The device of the guest that is connected and ready, or -1.
     vid: AtomicI32,
+    /// The same for the owners of queues; -1 also while a message is under way that may change rings or memory.
+    door: AtomicI32,
+    /// The device's rings are served by weft. Written while the door is shut.
+    native: AtomicBool,
     /// Feature word that was negotiated with it.
     features: AtomicU64,
     /// The rings that the port has, in the guest's order.
@@ -78,6 +101,8 @@ impl Shared {
             path,
             hooks,
             vid: AtomicI32::new(-1),
+            door: AtomicI32::new(-1),
+            native: AtomicBool::new(false),
             features: AtomicU64::new(0),
             rings: (0..rings).map(|_| Ring::default()).collect(),
             unserved: AtomicU32::new(0),
@@ -90,18 +115,41 @@ impl Shared {
 
     // ---- queue owners
 
-    /// The device's id while the returned guard lives, if there is a guest that has this ring enabled. The caller
-    /// owns the ring's queue.
+    /// The device and the ring while the returned guard lives, if there is a guest that has this ring enabled.
+    ///
+    /// # Safety
+    /// The caller owns the ring's queue, and no guard of an earlier call lives.
     #[inline(always)]
-    pub(super) fn enter(&self, ring: u16) -> Option<(i32, Inside<'_>)> {
+    pub(super) unsafe fn enter(&self, ring: u16) -> Option<Entered<'_>> {
         // A first look without the barrier: nothing is used before the second one below.
-        if !self.ready(ring) {
+        if self.door.load(Ordering::Relaxed) < 0 || !self.ready(ring) {
             return None;
         }
         let inside = self.presence.enter(usize::from(ring));
-        // Acquire: pairs with the Release in `publish`, so that the device is set up for us.
-        let vid = self.vid.load(Ordering::Acquire);
-        (vid >= 0).then_some((vid, inside))
+        // Acquire: pairs with the Release in `open`, so that device and rings are set up for us.
+        let vid = self.door.load(Ordering::Acquire);
+        if vid < 0 {
+            return None;
+        }
+        // Relaxed: written before the door was opened.
+        if !self.native.load(Ordering::Relaxed) {
+            return Some(Entered { vid, vring: None, inside });
+        }
+        // SAFETY: we are inside and the door is open, so nobody else uses it; the caller has no other reference to it.
+        let vring = unsafe { (*self.rings[usize::from(ring)].vring.get()).as_mut() }?;
+        Some(Entered { vid, vring: Some(vring), inside })
+    }
+
+    /// Whether librte_vhost has a packet of its own to send by this ring; says so once.
+    #[inline(always)]
+    pub(super) fn take_announcement(&self, ring: u16) -> bool {
+        let flag = &self.rings[usize::from(ring)].announce;
+        // Relaxed: librte_vhost is asked, and knows. A store, as there are many looks for one announcement.
+        if !flag.load(Ordering::Relaxed) {
+            return false;
+        }
+        flag.store(false, Ordering::Relaxed);
+        true
     }
 
     /// A hint: true when a guest is there and has this ring enabled.
@@ -170,9 +218,60 @@ impl Shared {
             self.count_unserved(enabled);
         }
         self.features.store(features, Ordering::Relaxed);
-        // Release: pairs with the Acquire in `enter`; device and rings are seen as set up by whoever sees the id.
+        // Release: pairs with the Acquire in `with_device`.
         self.vid.store(vid, Ordering::Release);
+        self.open(vid, features);
         true
+    }
+
+    /// Sets the rings up as librte_vhost has them now, and lets their owners in. The door is shut.
+    fn open(&self, vid: i32, features: u64) {
+        let dialect = Dialect::of(features);
+        self.native.store(dialect.is_some(), Ordering::Relaxed);
+        for (i, ring) in self.rings.iter().enumerate() {
+            // SAFETY: the door is shut and nobody inside, so this is the only use. The device exists in its callbacks, and
+            // before librte_vhost changes its rings or memory the door is shut again.
+            unsafe { *ring.vring.get() = dialect.and_then(|d| Vring::of(vid, i as u16, d)) };
+        }
+        // Release: pairs with the Acquire in `enter`; device and rings are seen as set up by whoever sees the id.
+        self.door.store(vid, Ordering::Release);
+    }
+
+    /// Shuts the door and waits until no owner is inside. Owners that serve their rings themselves leave soon, whatever locks
+    /// librte_vhost holds here: they take none. Then tells librte_vhost how far the rings were served.
+    fn shut(&self) {
+        // SeqCst, as `Presence` asks for.
+        self.door.store(-1, Ordering::SeqCst);
+        self.presence.wait_for(0..self.rings.len());
+        for ring in &self.rings {
+            // SAFETY: the door is shut and nobody inside, so this is the only use; the device exists.
+            unsafe {
+                if let Some(v) = (*ring.vring.get()).as_mut() {
+                    v.hand_back();
+                }
+            }
+        }
+    }
+
+    /// A message of the front-end is about to be handled. It may change rings and memory of a device; where librte_vhost serves the
+    /// rings, its locks are for that.
+    pub(super) fn message_begins(&self, vid: i32) {
+        if self.door.load(Ordering::Relaxed) == vid && self.native.load(Ordering::Relaxed) {
+            self.shut();
+        }
+    }
+
+    /// A message was handled. `announce`: it asks for a packet that announces the guest.
+    pub(super) fn message_ends(&self, vid: i32, features: Option<u64>, announce: bool) {
+        if self.vid.load(Ordering::Relaxed) != vid || !self.native.load(Ordering::Relaxed) {
+            return;
+        }
+        if announce && let Some(first) = self.rings.get(1) {
+            first.announce.store(true, Ordering::Relaxed);
+        }
+        if self.door.load(Ordering::Relaxed) < 0 {
+            self.open(vid, features.unwrap_or(self.features()));
+        }
     }
 
     /// Takes the device from the port and waits until nobody uses it. False if it was not the port's.
@@ -180,9 +279,13 @@ impl Shared {
         if self.vid.compare_exchange(vid, -1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             return false;
         }
-        self.presence.wait();
-        for i in 0..self.rings.len() {
-            self.rings[i].enabled.store(false, Ordering::Relaxed);
+        self.shut();
+        self.presence.wait_for(self.rings.len()..self.rings.len() + 1);
+        for ring in &self.rings {
+            ring.enabled.store(false, Ordering::Relaxed);
+            ring.announce.store(false, Ordering::Relaxed);
+            // SAFETY: the door is shut and nobody inside.
+            unsafe { *ring.vring.get() = None };
         }
         self.features.store(0, Ordering::Relaxed);
         self.unserved.store(0, Ordering::Relaxed);
