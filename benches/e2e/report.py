@@ -73,6 +73,17 @@ def groups(runs: list[Run]) -> Iterator[tuple[tuple[Any, ...], float, dict[str, 
             yield key, near, by_switch
 
 
+def in_order(rows: list[Row], runs: list[Run]) -> list[Row]:
+    """Sorted as the runs were made: by case, then by regime, load and switch."""
+    keys = list(dict.fromkeys(tuple(r[k] for k in KEY) for r in runs))
+    switches = list(dict.fromkeys(r["switch"] for r in runs))
+
+    def place(row: Row) -> tuple[float, ...]:
+        return keys.index(tuple(row[k] for k in KEY)), row["distance_ns"], row.get("load", 0), switches.index(row["switch"])
+
+    return sorted(rows, key=place)
+
+
 def pairs(mine: list[Run], others: list[Run]) -> list[float]:
     """The ratio of the rates in each round that has a run of both."""
     theirs = {r["round"]: r["rx_pps"] for r in others}
@@ -108,7 +119,7 @@ def rates(runs: list[Run]) -> list[Row]:
                 "lost": statistics.median(r["lost"] / max(1, r["sent"]) for r in mine),
                 "idle": idle, "limited_by_generator": idle < MIN_IDLE,
             })
-    return rows
+    return in_order(rows, runs)
 
 
 def latencies(runs: list[Run]) -> list[Row]:
@@ -128,4 +139,4 @@ def latencies(runs: list[Run]) -> list[Row]:
                     "lost": statistics.median((r["lost"] + r["unsent"]) / max(1, r["sent"] + r["unsent"]) for r in mine),
                     "late": statistics.median(r["late"] / max(1, r["sent"] + r["unsent"] + r["late"]) for r in mine),
                 })
-    return sorted(rows, key=lambda row: tuple(map(str, (row[k] for k in KEY[:-1]))) + (row["flows"], row["distance_ns"], row["load"]))
+    return in_order(rows, runs)
