@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `micro/` | criterion micro-benchmarks of the wire and tables crates |
 //! | `micro/peers/` | the forwarding table beside rte_hash and other hash tables, in turns |
-//! | `src/bin/weft-gen.rs` | generator and sink on one core |
+//! | `src/bin/weft-gen/` | generator and sink on one core |
 //! | `src/bin/core-distance.rs` | the round trip of a cache line between two cores |
 //! | `e2e/` | the end-to-end benchmark, which runs the two above around weftd and its peers |
 #![deny(unsafe_code)]
