@@ -2,7 +2,7 @@
 """End-to-end benchmark: weftd beside Open vSwitch and dpdk-testpmd between the same ports, one core each, interleaved.
 
   bench.py                 everything, 5 rounds
-  bench.py --quick         few cases and rounds, some minutes
+  bench.py --quick         few cases and rounds, about four minutes
   bench.py --case encap --tunnel vxlan --flows 1,10000 --rounds 3
   bench.py --case l2 --size 64,imix,1464 --virtio vector,mergeable,packed
   bench.py --flows 1,100,1000,10000,100000,1000000 --tunnel vxlan       a plot of rate against flows
