@@ -87,6 +87,7 @@ def flows(rows: list[Row], subtitle: str) -> str:
         tunnel = "" if row["case"] == "l2" else row["tunnel"]
         cases.setdefault((row["case"], tunnel, row["size"], row["virtio"]), []).append(row)
     columns = min(COLUMNS, len(cases))
+    axis = sorted({row["flows"] for row in rows})
     wide, tall = LEFT + WIDTH + RIGHT, TOP + HEIGHT + BOTTOM
     width, height = columns * wide, HEAD + math.ceil(len(cases) / columns) * tall + FOOT
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
@@ -103,5 +104,5 @@ def flows(rows: list[Row], subtitle: str) -> str:
         title = f"{name[0]} {name[1]}".strip() + (", imix" if name[2] == "imix" else f", {name[2]} B")
         title += "" if name[3] == "vector" else f", {name[3]}"
         corner = (number % columns * wide + LEFT, HEAD + number // columns * tall + TOP)
-        out += [f'<g transform="translate({corner[0]} {corner[1]})">', *panel(title, members, sorted({r["flows"] for r in members})), "</g>"]
+        out += [f'<g transform="translate({corner[0]} {corner[1]})">', *panel(title, members, axis), "</g>"]
     return "\n".join([*out, "</svg>"]) + "\n"

@@ -9,6 +9,7 @@ from typing import Any
 from machine import same_place
 
 MIN_IDLE = 0.05
+MAX_LATE = 0.02
 # What the others are compared with.
 PEERS = ("testpmd", "ovs")
 # What makes runs comparable, apart from the cores' distance.
@@ -39,6 +40,8 @@ def judge_load(run: Run, full: Run) -> str:
     """Why a run at a share of another's rate does not count, although it would by itself."""
     if full["why_not"]:
         return f"its full rate does not count: {full['why_not']}"
+    if (late := run["late"] / max(1, run["sent"] + run["unsent"] + run["late"])) > MAX_LATE:
+        return f"the generator sent {late:.1%} less than it should"
     if not same_place(distance(run), distance(full)):
         return f"the cores moved since its full rate: {distance(full):.0f} ns then, {distance(run):.0f} ns now"
     return ""
@@ -61,16 +64,28 @@ def regimes(runs: list[Run]) -> list[list[Run]]:
 
 
 def groups(runs: list[Run]) -> Iterator[tuple[tuple[Any, ...], float, dict[str, list[Run]]]]:
-    """The runs that count: per case and regime, by switch, with the regime's distance. Regimes are found over all cases,
-    so that a distance is one throughout."""
+    """The runs that count: per case, load and regime, by switch, with the regime's distance. Regimes are found over all
+    cases, so that a distance is one throughout."""
+    keys = (*KEY, "load")
     for regime in regimes([r for r in runs if not r["why_not"]]):
         near = statistics.median(x for r in regime for x in r["distance_ns"])
-        for key in dict.fromkeys(tuple(r[k] for k in KEY) for r in regime):
+        for key in dict.fromkeys(tuple(r[k] for k in keys) for r in regime):
             by_switch: dict[str, list[Run]] = {}
             for run in regime:
-                if tuple(run[k] for k in KEY) == key:
+                if tuple(run[k] for k in keys) == key:
                     by_switch.setdefault(run["switch"], []).append(run)
             yield key, near, by_switch
+
+
+def in_order(rows: list[Row], runs: list[Run]) -> list[Row]:
+    """Sorted as the runs were made: by case, then by regime, load and switch."""
+    keys = list(dict.fromkeys(tuple(r[k] for k in KEY) for r in runs))
+    switches = list(dict.fromkeys(r["switch"] for r in runs))
+
+    def place(row: Row) -> tuple[float, ...]:
+        return keys.index(tuple(row[k] for k in KEY)), row["distance_ns"], row["load"] or 0, switches.index(row["switch"])
+
+    return sorted(rows, key=place)
 
 
 def pairs(mine: list[Run], others: list[Run]) -> list[float]:
@@ -100,7 +115,7 @@ def rates(runs: list[Run]) -> list[Row]:
                     same_round = pairs(mine, by_switch[peer])
                     ratios[peer] = {"of_medians": medians[switch] / medians[peer], "pairs": len(same_round),
                                     "median_of_pairs": statistics.median(same_round) if same_round else None}
-            rows.append(dict(zip(KEY, key)) | {
+            rows.append(dict(zip((*KEY, "load"), key)) | {
                 "switch": switch, "distance_ns": round(near), "runs": len(mine),
                 "mpps": statistics.median(speeds), "min": min(speeds), "max": max(speeds),
                 "gbps": statistics.median(gbps(r) for r in mine), "ratios": ratios,
@@ -108,24 +123,23 @@ def rates(runs: list[Run]) -> list[Row]:
                 "lost": statistics.median(r["lost"] / max(1, r["sent"]) for r in mine),
                 "idle": idle, "limited_by_generator": idle < MIN_IDLE,
             })
-    return rows
+    return in_order(rows, runs)
 
 
 def latencies(runs: list[Run]) -> list[Row]:
     """One row per case, regime, load and switch: medians over the runs, and the largest maximum."""
     rows = []
-    for load in sorted({r["load"] for r in runs if r["load"] is not None}):
-        for key, near, by_switch in groups([r for r in runs if r["load"] == load]):
-            for switch, mine in by_switch.items():
-                def median(name: str) -> float:
-                    return statistics.median(r["latency_us"][name] for r in mine)
+    for key, near, by_switch in groups([r for r in runs if r["load"] is not None]):
+        for switch, mine in by_switch.items():
+            def median(name: str) -> float:
+                return statistics.median(r["latency_us"][name] for r in mine)
 
-                rows.append(dict(zip(KEY, key)) | {
-                    "load": load, "switch": switch, "distance_ns": round(near), "runs": len(mine),
-                    "mpps": statistics.median(r["tx_pps"] for r in mine) / 1e6,
-                    "p50": median("p50"), "p99": median("p99"), "p99.9": median("p99.9"),
-                    "max": max(r["latency_us"]["max"] for r in mine),
-                    "lost": statistics.median((r["lost"] + r["unsent"]) / max(1, r["sent"] + r["unsent"]) for r in mine),
-                    "late": statistics.median(r["late"] / max(1, r["sent"] + r["unsent"] + r["late"]) for r in mine),
-                })
-    return sorted(rows, key=lambda row: tuple(map(str, (row[k] for k in KEY[:-1]))) + (row["flows"], row["distance_ns"], row["load"]))
+            rows.append(dict(zip((*KEY, "load"), key)) | {
+                "switch": switch, "distance_ns": round(near), "runs": len(mine),
+                "mpps": statistics.median(r["tx_pps"] for r in mine) / 1e6,
+                "p50": median("p50"), "p99": median("p99"), "p99.9": median("p99.9"),
+                "max": max(r["latency_us"]["max"] for r in mine),
+                "lost": statistics.median((r["lost"] + r["unsent"]) / max(1, r["sent"] + r["unsent"]) for r in mine),
+                "late": statistics.median(r["late"] / max(1, r["sent"] + r["unsent"] + r["late"]) for r in mine),
+            })
+    return in_order(rows, runs)

@@ -5,7 +5,7 @@
 //! | `micro/` | criterion micro-benchmarks of the wire and tables crates, and of the packet path without I/O |
 //! | `micro/peers/` | the forwarding table beside rte_hash and other hash tables, in turns |
 //! | `micro/instructions.py` | instructions per packet by stage, as callgrind counts them in `src/bin/weft-instructions.rs` |
-//! | `src/bin/weft-gen.rs` | generator and sink on one core |
+//! | `src/bin/weft-gen/` | generator and sink on one core |
 //! | `src/bin/core-distance.rs` | the round trip of a cache line between two cores |
 //! | `e2e/` | the end-to-end benchmark, which runs the two above around weftd and its peers |
 #![deny(unsafe_code)]
