@@ -111,6 +111,25 @@ def test_fdb_entries_come_and_go(lab: Lab, own_core: int) -> None:
     change_while_sending(generator, daemon, change)
 
 
+def test_thousands_of_entries_come_and_go(lab: Lab, own_core: int) -> None:
+    """The table grows and shrinks, in batches and line by line."""
+    _, daemon, generator = loaded_host(lab, own_core)
+    macs = [f"02:03:00:00:{n >> 8:02x}:{n & 255:02x}" for n in range(4000)]
+    files = {}
+    for name, line in (("add", "add web {} port vm0\n"), ("move", "add web {} port m1\n"), ("del", "del web {}\n")):
+        files[name] = lab.path(name)
+        files[name].write_text("".join(line.format(mac) for mac in macs))
+
+    def change(turn: int) -> None:
+        batch = ("--batch", "1" if turn % 2 else "1000")
+        assert daemon.ctl("fdb", "apply", files["add"], *batch)["added"] == len(macs)
+        assert daemon.ctl("fdb", "apply", files["move"], *batch)["replaced"] == len(macs)
+        assert daemon.ctl("fdb", "apply", files["del"], *batch)["removed"] == len(macs)
+
+    change_while_sending(generator, daemon, change)
+    assert daemon.stats()["fdb"]["grown"] > 3
+
+
 def test_networks_and_vteps_come_and_go(lab: Lab, own_core: int) -> None:
     _, daemon, generator = loaded_host(lab, own_core)
 

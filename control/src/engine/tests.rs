@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use weft_wire::MacAddr;
 
@@ -73,6 +74,14 @@ fn changes_wait_for_a_stalled_worker_and_nothing_else_does() {
     // The domain has a place for one reader more than there are workers.
     let mut stalled = domain.register("worker-9").unwrap();
     stalled.online();
+    // While there is room, entries change without new tables and without a wait for anybody.
+    let (published, begin) = (shared.state().generation, Instant::now());
+    let op = FdbOp::Discard;
+    let batch = FdbBatch { runs: vec![FdbRun { op, ..entries(0..1).runs.remove(0) }] };
+    engine.apply_fdb(&batch).unwrap();
+    engine.apply_fdb(&entries(0..1)).unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert_eq!(shared.state().generation, published);
     domain.retire_sized(Box::new(()), backlog::MAX_BYTES + 1);
     let waiting = engine.stats().unwrap().waiting;
     assert!(waiting.bytes > backlog::MAX_BYTES as u64 && waiting.items > 0, "{waiting:?}");
