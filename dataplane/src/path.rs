@@ -128,3 +128,6 @@ pub(crate) fn run(v: View<'_>, lane: &mut Lane, work: &mut Scratch, from: RxId, 
         lane.clock.lap(Stage::Dispatch);
     }
 }
+
+#[cfg(test)]
+mod tests;
