@@ -173,6 +173,8 @@ pub struct Workers {
     pub cores: Option<Vec<usize>>,
     /// What a worker does when there is nothing to do.
     pub idle: Idle,
+    /// Whether workers sample how many cycles each stage of the packet path takes.
+    pub stage_timing: bool,
 }
 
 /// What a worker does when its queues are empty.

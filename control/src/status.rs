@@ -60,6 +60,18 @@ pub struct WorkerStatus {
     pub idle: bool,
     /// Queues it owns, as `PORT:rx0`, `PORT:tx0`.
     pub queues: Vec<String>,
+    /// Cycles by stage over the same time, in the order of the path; empty unless `[workers] stage_timing` is on and packets
+    /// came.
+    pub stage_cycles: Vec<StageCycles>,
+}
+
+/// What one stage of a worker's packet path takes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct StageCycles {
+    /// `rx`, `enter` (admission or decapsulation), `lookup`, `dispatch` (with encapsulation), `tx`.
+    pub stage: String,
+    /// TSC cycles for each packet of the sampled rounds.
+    pub cycles_per_packet: f64,
 }
 
 /// One queue of an uplink and its owner.

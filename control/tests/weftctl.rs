@@ -35,10 +35,12 @@ fn worker_list() {
     let text = lab.ok(&["worker", "list"]);
     fits(&text);
     assert!(text.contains("12.5%") && text.contains("up0:rx0 vm1:rx0"), "{text}");
+    assert!(text.contains("ID    RX  ENTER\n 0  40.5    7.0\n"), "{text}");
     assert_eq!(
         lab.json(&["worker", "list"]),
         json!([{"id": 0, "core": 1, "numa": -1, "loops": 1_000_000_000_000u64, "busy_percent": 12.5,
-                "cycles_per_packet": 180.0, "idle": false, "queues": ["up0:rx0", "vm1:rx0"]}])
+                "cycles_per_packet": 180.0, "idle": false, "queues": ["up0:rx0", "vm1:rx0"],
+                "stage_cycles": [{"stage": "rx", "cycles_per_packet": 40.5}, {"stage": "enter", "cycles_per_packet": 7.0}]}])
     );
 }
 

@@ -8,6 +8,7 @@ use crate::drop::DropReason;
 use crate::forwarding::{Forwarding, Hop, NextHopId, TxqId};
 use crate::path::{self, Ingress, Lane, MAX_BURST, RxId, Scratch, View};
 use crate::stage::{admit, decap, dispatch, encap, lookup};
+use crate::timing::StageClock;
 use crate::tx::{TxSet, handoff_mesh};
 use crate::underlay::punt::{self, AgentEnds, Inject};
 use rtrb::Consumer;
@@ -76,6 +77,7 @@ impl BareWorker {
                 punt,
                 ip_id: 0,
                 replicas_left: 0,
+                clock: StageClock::new(false),
             },
             scratch: Scratch::default(),
             _agent: agent,

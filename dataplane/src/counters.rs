@@ -9,6 +9,7 @@
 
 use crate::MAX_PORTS;
 use crate::drop::{DropReason, REASONS};
+use crate::timing::StageCounters;
 use crossbeam::utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -75,6 +76,8 @@ pub struct ThreadCounters {
     pub idle_cycles: Counter,
     /// Packets handled in busy rounds.
     pub packets: Counter,
+    /// Cycles by stage, if they are sampled.
+    pub stages: StageCounters,
     /// Packets held in this thread's transmit staging now (a gauge).
     pub staged: AtomicU64,
 }
@@ -90,6 +93,7 @@ impl Default for ThreadCounters {
             busy_cycles: Counter::default(),
             idle_cycles: Counter::default(),
             packets: Counter::default(),
+            stages: StageCounters::default(),
             staged: AtomicU64::new(0),
         }
     }

@@ -11,6 +11,7 @@ pub mod fair;
 pub mod forwarding;
 pub mod path;
 mod stage;
+pub mod timing;
 pub mod tx;
 pub mod underlay;
 pub mod worker;

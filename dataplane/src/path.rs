@@ -13,6 +13,7 @@
 use crate::counters::ThreadCounters;
 use crate::forwarding::{Forwarding, Tables};
 use crate::stage::{admit, decap, dispatch, lookup};
+use crate::timing::{Stage, StageClock};
 use crate::tx::TxSet;
 use crate::underlay::punt::PuntTx;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub(crate) struct Lane {
     pub ip_id: u16,
     /// Copies that this burst may still cause.
     pub replicas_left: usize,
+    pub clock: StageClock,
 }
 
 /// What is known of a burst's packets: entry `i` of each belongs to packet `i`. The worker's, as filling the arrays anew for
@@ -118,8 +120,14 @@ pub(crate) fn run(v: View<'_>, lane: &mut Lane, work: &mut Scratch, from: RxId, 
             Ingress { slot, tunnel: false }
         }
     };
+    lane.clock.lap(Stage::Enter);
     if !burst.is_empty() {
         lookup::lookup(v, work, burst.len());
+        lane.clock.lap(Stage::Lookup);
         dispatch::dispatch(v, lane, ingress, burst, work);
+        lane.clock.lap(Stage::Dispatch);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,6 +94,8 @@ def test_what_waits_for_a_stalled_worker_is_shown(lab: Lab) -> None:
     assert "waiting for workers: nothing\n" in daemon.ctl_raw("stats").stdout
     with stall.stopped(daemon.ctl("status")["pid"], "worker-1"):
         daemon.ctl("fdb", "add", MACS[0], "--bd", "cloud", "--vtep", "far")
+        assert waiting() == nothing, "an entry replaces nothing that a worker may hold"
+        daemon.ctl("bd", "add", "other", "--vni", "101")
         during = waiting()
         assert during["items"] > 0 and during["bytes"] > 0 and during["oldest_milliseconds"] > 3000, during
         assert " in " in daemon.ctl_raw("stats").stdout.split("waiting for workers: ")[1].splitlines()[0]

@@ -42,7 +42,20 @@ pub(super) fn workers(workers: &[WorkerStatus]) -> String {
             w.queues.join(" "),
         ]);
     }
-    t.finish("no workers")
+    t.finish("no workers") + &stages(workers)
+}
+
+/// Cycles per packet by stage, of the workers that sampled any.
+fn stages(workers: &[WorkerStatus]) -> String {
+    let Some(first) = workers.iter().find(|w| !w.stage_cycles.is_empty()) else { return String::new() };
+    let names = first.stage_cycles.iter().map(|s| format!(">{}", s.stage.to_uppercase()));
+    let titles: Vec<String> = std::iter::once(">ID".to_owned()).chain(names).collect();
+    let mut t = Table::new(&titles.iter().map(String::as_str).collect::<Vec<_>>());
+    for w in workers.iter().filter(|w| !w.stage_cycles.is_empty()) {
+        let cycles = w.stage_cycles.iter().map(|s| format!("{:.1}", s.cycles_per_packet));
+        t.row(std::iter::once(w.id.to_string()).chain(cycles));
+    }
+    format!("\ncycles per packet by stage, sampled:\n{}", t.finish(""))
 }
 
 pub(super) fn uplinks(uplinks: &[UplinkStatus]) -> String {

@@ -65,7 +65,11 @@ pub const SCHEMA: &[TableSchema] = &[
         kind: ObjectKind::Workers,
         repeated: false,
         reload: false,
-        keys: &[key("cores", Words("all but the first")), key("idle", Value("\"backoff\""))],
+        keys: &[
+            key("cores", Words("all but the first")),
+            key("idle", Value("\"backoff\"")),
+            key("stage_timing", Value("false")),
+        ],
     },
     TableSchema {
         kind: ObjectKind::Tunnel,

@@ -78,7 +78,8 @@ fn workers(f: &mut Fields<'_, '_>) -> Workers {
         })
     });
     let idle = f.word("idle", &[("backoff", Idle::Backoff), ("poll", Idle::Poll)]);
-    Workers { cores, idle: idle.unwrap_or_default() }
+    let stage_timing = f.boolean("stage_timing").unwrap_or_default();
+    Workers { cores, idle: idle.unwrap_or_default(), stage_timing }
 }
 
 fn tunnel(f: &mut Fields<'_, '_>) -> Tunnel {

@@ -222,6 +222,7 @@ impl Engine {
                 id,
                 core: cores.workers[id],
                 idle,
+                stage_timing: settings.workers.stage_timing,
                 eal: eal.clone(),
                 fwd: fwd.clone(),
                 reader,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use weft_dataplane::counters::{PortTotals, ThreadCounters};
 use weft_dataplane::drop::DropReason;
+use weft_dataplane::timing::Stage;
 use weft_dataplane::underlay::neighbor::State as Arp;
 use weft_tables::fdb;
 use weft_tables::qsbr::Pending;
@@ -14,7 +15,7 @@ use super::{Shared, State, workers};
 use crate::model::{PortKind, VhostMode};
 use crate::status::{
     BdStatus, Books, FdbTableStats, MempoolStats, NeighbourState, NeighbourStatus, PortDetail, PortStats,
-    PortStatus, QueueOwner, Stats, Status, UplinkStatus, VtepStatus, WaitingStats, WorkerStatus,
+    PortStatus, QueueOwner, StageCycles, Stats, Status, UplinkStatus, VtepStatus, WaitingStats, WorkerStatus,
 };
 
 /// A worker's cycle counters when they were last looked at.
@@ -23,11 +24,20 @@ pub struct Sample {
     busy: u64,
     idle: u64,
     packets: u64,
+    stages: [u64; Stage::ALL.len()],
+    /// Packets of the rounds of which `stages` are.
+    sampled: u64,
 }
 
 impl Sample {
     fn of(c: &ThreadCounters) -> Self {
-        Self { busy: c.busy_cycles.get(), idle: c.idle_cycles.get(), packets: c.packets.get() }
+        Self {
+            busy: c.busy_cycles.get(),
+            idle: c.idle_cycles.get(),
+            packets: c.packets.get(),
+            stages: std::array::from_fn(|i| c.stages.cycles[i].get()),
+            sampled: c.stages.packets.get(),
+        }
     }
 
     fn since(self, before: Self) -> Self {
@@ -35,7 +45,18 @@ impl Sample {
             busy: self.busy.wrapping_sub(before.busy),
             idle: self.idle.wrapping_sub(before.idle),
             packets: self.packets.wrapping_sub(before.packets),
+            stages: std::array::from_fn(|i| self.stages[i].wrapping_sub(before.stages[i])),
+            sampled: self.sampled.wrapping_sub(before.sampled),
         }
+    }
+
+    /// Empty if nothing was sampled.
+    fn stage_cycles(&self) -> Vec<StageCycles> {
+        let per_packet = |s: &Stage| StageCycles {
+            stage: s.name().to_owned(),
+            cycles_per_packet: self.stages[*s as usize] as f64 / self.sampled as f64,
+        };
+        if self.sampled == 0 { Vec::new() } else { Stage::ALL.iter().map(per_packet).collect() }
     }
 }
 
@@ -120,6 +141,7 @@ impl State {
                 cycles_per_packet: if d.packets > 0 { d.busy as f64 / d.packets as f64 } else { 0.0 },
                 // Relaxed: a hint for people.
                 idle: w.asleep.load(std::sync::atomic::Ordering::Relaxed),
+                stage_cycles: d.stage_cycles(),
                 queues,
             });
         }

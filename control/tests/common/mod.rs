@@ -86,6 +86,9 @@ fn worker() -> WorkerStatus {
         cycles_per_packet: 180.0,
         idle: false,
         queues: vec!["up0:rx0".into(), "vm1:rx0".into()],
+        stage_cycles: [("rx", 40.5), ("enter", 7.0)]
+            .map(|(s, c)| StageCycles { stage: s.into(), cycles_per_packet: c })
+            .into(),
     }
 }
 

@@ -12,6 +12,7 @@ use crate::drop::DropReason;
 use crate::forwarding::Forwarding;
 use crate::path::{self, Lane, RxId, View};
 use crate::stage::dispatch;
+use crate::timing::{Stage, StageClock};
 use crate::tx::{HandoffEnds, Parcel, TxSet};
 use crate::underlay::punt::{Inject, PuntTx};
 use crossbeam::utils::CachePadded;
@@ -38,6 +39,8 @@ pub struct WorkerParts {
     pub core: usize,
     /// What it does when there is nothing to do.
     pub idle: IdleMode,
+    /// Whether to sample where cycles go: see [`crate::timing`].
+    pub stage_timing: bool,
     /// Proof that DPDK is up.
     pub eal: Eal,
     /// The tables.
@@ -98,6 +101,7 @@ pub fn run(parts: WorkerParts, ready: impl FnOnce()) -> Result<(), PortError> {
             punt: parts.punt,
             ip_id: 0,
             replicas_left: 0,
+            clock: StageClock::new(parts.stage_timing),
         },
         scratch: path::Scratch::default(),
         rx: Vec::with_capacity(crate::MAX_PORTS),
@@ -147,6 +151,7 @@ impl Worker {
         };
         let (mut packets, mut of_others) = (0, 0);
         let uplink = v.tables.uplink.as_ref().map(|u| u.slot);
+        self.lane.clock.begin();
         for rx in &mut self.rx {
             let from = RxId { slot: rx.slot, generation: rx.generation };
             let is_uplink = uplink == Some(rx.slot);
@@ -159,6 +164,7 @@ impl Worker {
                 if losses.any() {
                     lost(&self.lane.counters, rx.slot, losses);
                 }
+                self.lane.clock.lap(Stage::Rx);
                 if n == 0 {
                     break;
                 }
@@ -185,6 +191,8 @@ impl Worker {
             injected(v, &mut self.lane, what);
         }
         let left = self.lane.tx.flush(&self.lane.counters);
+        self.lane.clock.lap(Stage::Tx);
+        self.lane.clock.end(&self.lane.counters, packets);
         if self.staged || left > 0 {
             self.lane.counters.staged.store(left as u64, Ordering::Relaxed);
             self.staged = left > 0;

@@ -61,6 +61,7 @@ impl From<plain::WorkerStatus> for proto::Worker {
             cycles_per_packet: w.cycles_per_packet,
             idle: w.idle,
             queues: w.queues,
+            stage_cycles: w.stage_cycles.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -76,7 +77,20 @@ impl From<proto::Worker> for plain::WorkerStatus {
             cycles_per_packet: w.cycles_per_packet,
             idle: w.idle,
             queues: w.queues,
+            stage_cycles: w.stage_cycles.into_iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<plain::StageCycles> for proto::StageCycles {
+    fn from(s: plain::StageCycles) -> Self {
+        proto::StageCycles { stage: s.stage, cycles_per_packet: s.cycles_per_packet }
+    }
+}
+
+impl From<proto::StageCycles> for plain::StageCycles {
+    fn from(s: proto::StageCycles) -> Self {
+        plain::StageCycles { stage: s.stage, cycles_per_packet: s.cycles_per_packet }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dpdk_sys as sys;
 
-use super::shared::{Shared, VhostEvent};
+use super::shared::{Message, Shared, VhostEvent};
 
 /// The table of callbacks in a form that statics can have.
 pub(super) struct Ops(pub(super) sys::rte_vhost_device_ops);
@@ -32,8 +32,32 @@ static MESSAGES: sys::rte_vhost_user_extern_ops = sys::rte_vhost_user_extern_ops
     post_msg_handle: Some(message_ends),
 };
 
-/// `VHOST_USER_SEND_RARP` of the vhost-user protocol.
-const SEND_RARP: u32 = 19;
+/// Numbers of the vhost-user protocol's messages.
+mod request {
+    pub(super) const SET_MEM_TABLE: u32 = 5;
+    pub(super) const SET_VRING_ENABLE: u32 = 18;
+    pub(super) const SEND_RARP: u32 = 19;
+    pub(super) const ADD_MEM_REG: u32 = 37;
+    pub(super) const REM_MEM_REG: u32 = 38;
+}
+
+/// What a message is about.
+///
+/// # Safety
+/// `message` is what DPDK gives its callbacks: the message as it was received.
+unsafe fn read(message: *const c_void) -> Message {
+    // SAFETY: it begins with the numbers of the request, flags and bytes of the payload, of 32 bits each in the CPU's byte order; there
+    // is room for the longest payload behind them. A ring's state is its number and a value.
+    let [request, _, size, ring, value] = unsafe { message.cast::<[u32; 5]>().read_unaligned() };
+    match request {
+        request::SET_MEM_TABLE | request::ADD_MEM_REG | request::REM_MEM_REG => Message::Memory,
+        request::SEND_RARP => Message::Announce,
+        request::SET_VRING_ENABLE if size >= 8 && value == 0 => {
+            u16::try_from(ring).map_or(Message::Other, Message::Disable)
+        }
+        _ => Message::Other,
+    }
+}
 
 type Ports = HashMap<CString, Arc<Shared>>;
 
@@ -95,9 +119,10 @@ unsafe extern "C" fn destroy_connection(vid: c_int) {
 }
 
 /// Before each message. DPDK may hold the device's ring locks here: see [`Shared::message_begins`] for why waiting is safe.
-unsafe extern "C" fn message_begins(vid: c_int, _message: *mut c_void) -> sys::rte_vhost_msg_result {
+unsafe extern "C" fn message_begins(vid: c_int, message: *mut c_void) -> sys::rte_vhost_msg_result {
     if let Some(port) = port_of(vid) {
-        port.message_begins(vid);
+        // SAFETY: as DPDK gave it.
+        port.message_begins(vid, unsafe { read(message) });
     }
     sys::RTE_VHOST_MSG_RESULT_NOT_HANDLED
 }
@@ -106,12 +131,11 @@ unsafe extern "C" fn message_begins(vid: c_int, _message: *mut c_void) -> sys::r
 /// stay as they are, unserved, until its next message.
 unsafe extern "C" fn message_ends(vid: c_int, message: *mut c_void) -> sys::rte_vhost_msg_result {
     if let Some(port) = port_of(vid) {
-        // SAFETY: each message begins with its number, in the CPU's byte order.
-        let request = unsafe { message.cast::<u32>().read_unaligned() };
         let mut features = 0;
         // SAFETY: a device in its callback, and room for the answer.
         let known = unsafe { sys::rte_vhost_get_negotiated_features(vid, &mut features) } == 0;
-        port.message_ends(vid, known.then_some(features), request == SEND_RARP);
+        // SAFETY: as DPDK gave it.
+        port.message_ends(vid, unsafe { read(message) }, known.then_some(features));
     }
     sys::RTE_VHOST_MSG_RESULT_NOT_HANDLED
 }

@@ -101,9 +101,10 @@ impl VhostRx {
         match entered.vring {
             Some(vring) => {
                 let before = out.len();
-                if self.shared.take_announcement(self.ring) && !out.is_full() {
+                if self.shared.is_announcing(self.ring) && !out.is_full() {
                     // SAFETY: the device lives while we are inside; what is returned is ours.
                     let m = unsafe { Mbuf::from_raw(vring.announcement(self.pool.as_ptr())) };
+                    self.shared.announced(self.ring, m.is_some());
                     out.extend(m);
                 }
                 vring.dequeue(&self.pool, out, max);

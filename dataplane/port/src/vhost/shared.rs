@@ -40,8 +40,9 @@ struct Ring {
     enabled: AtomicBool,
     /// Raised whenever the ring may have been set up anew.
     epoch: AtomicU32,
-    /// librte_vhost wants to send a packet for the guest.
-    announce: AtomicBool,
+    /// How often librte_vhost may still be asked for a packet that it wants to send for the guest. Written by callbacks, and by the
+    /// owner; one that is lost costs a try.
+    announce: AtomicU32,
     /// The ring itself, unless librte_vhost serves it. Its owner's while inside with the door open, the callbacks' otherwise.
     vring: UnsafeCell<Option<Vring>>,
 }
@@ -49,6 +50,9 @@ struct Ring {
 // SAFETY: all but the last member are atomics. That one has one user at a time: the ring's owner between `enter` and the end of its
 // guard, or, while the door is shut and `Presence::wait_for` has returned, the one thread that runs the device's callbacks.
 unsafe impl Sync for Ring {}
+
+/// Tries at [`Ring::announce`]: milliseconds of polling.
+const ANNOUNCE_TRIES: u32 = 100_000;
 
 /// What the owner of a ring may use while its guard lives.
 pub(super) struct Entered<'a> {
@@ -78,6 +82,9 @@ pub(super) struct Shared {
     presence: Presence,
     /// For [`Shared::with_device`], whose slot has one user at a time.
     control: Mutex<()>,
+    /// Held while a callback changes who may use the rings: librte_vhost runs them on its own thread, and on the one that closes the
+    /// port. Owners of queues never take it.
+    doorkeeper: Mutex<()>,
     /// Every connection at the socket, for callbacks only. There may be two when a guest restarts quickly.
     connections: Mutex<Vec<Connection>>,
 }
@@ -86,6 +93,23 @@ pub(super) struct Shared {
 struct Connection {
     vid: i32,
     enabled: Vec<bool>,
+    /// Its memory is mapped: a message about it has been handled, and since then none has failed.
+    mapped: bool,
+    /// A packet that announces the guest was asked for.
+    announce: bool,
+}
+
+/// What a message of the front-end is about, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Message {
+    /// The guest's memory: until it has been handled, it is not known what is mapped.
+    Memory,
+    /// An announcement of the guest is asked for (after its migration).
+    Announce,
+    /// A ring is to rest.
+    Disable(u16),
+    /// Whatever else; it may move rings.
+    Other,
 }
 
 impl std::fmt::Debug for Shared {
@@ -109,6 +133,7 @@ impl Shared {
             // One slot for each ring's owner, and the last one for control.
             presence: Presence::new(rings + 1),
             control: Mutex::new(()),
+            doorkeeper: Mutex::new(()),
             connections: Mutex::new(Vec::new()),
         }
     }
@@ -140,16 +165,20 @@ impl Shared {
         Some(Entered { vid, vring: Some(vring), inside })
     }
 
-    /// Whether librte_vhost has a packet of its own to send by this ring; says so once.
+    /// Whether librte_vhost is to be asked for a packet of its own to send by this ring. It may have to be asked more than once, as it
+    /// gives nothing while it handles a message.
     #[inline(always)]
-    pub(super) fn take_announcement(&self, ring: u16) -> bool {
-        let flag = &self.rings[usize::from(ring)].announce;
-        // Relaxed: librte_vhost is asked, and knows. A store, as there are many looks for one announcement.
-        if !flag.load(Ordering::Relaxed) {
-            return false;
-        }
-        flag.store(false, Ordering::Relaxed);
-        true
+    pub(super) fn is_announcing(&self, ring: u16) -> bool {
+        // Relaxed: a hint; librte_vhost knows.
+        self.rings[usize::from(ring)].announce.load(Ordering::Relaxed) != 0
+    }
+
+    /// It was asked.
+    #[cold]
+    pub(super) fn announced(&self, ring: u16, came: bool) {
+        let tries = &self.rings[usize::from(ring)].announce;
+        let left = if came { 0 } else { tries.load(Ordering::Relaxed).saturating_sub(1) };
+        tries.store(left, Ordering::Relaxed);
     }
 
     /// A hint: true when a guest is there and has this ring enabled.
@@ -196,15 +225,20 @@ impl Shared {
     pub(super) fn connected(&self, vid: i32) {
         let mut connections = self.connections();
         connections.retain(|c| c.vid != vid);
-        connections.push(Connection { vid, enabled: Vec::new() });
+        connections.push(Connection { vid, enabled: Vec::new(), mapped: false, announce: false });
     }
 
     pub(super) fn disconnected(&self, vid: i32) {
         self.connections().retain(|c| c.vid != vid);
     }
 
+    fn keep_door(&self) -> MutexGuard<'_, ()> {
+        self.doorkeeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes a ready device the port's. False when another guest has the port.
     pub(super) fn publish(&self, vid: i32, features: u64) -> bool {
+        let _alone = self.keep_door();
         let current = self.vid.load(Ordering::Relaxed);
         if current >= 0 && current != vid {
             return false;
@@ -227,11 +261,21 @@ impl Shared {
     /// Sets the rings up as librte_vhost has them now, and lets their owners in. The door is shut.
     fn open(&self, vid: i32, features: u64) {
         let dialect = Dialect::of(features);
+        let (mapped, announce) = {
+            let connections = self.connections();
+            let connection = connections.iter().find(|c| c.vid == vid);
+            connection.map_or((false, false), |c| (c.mapped, c.announce))
+        };
+        if announce && let Some(first) = self.rings.get(1) {
+            first.announce.store(ANNOUNCE_TRIES, Ordering::Relaxed);
+        }
         self.native.store(dialect.is_some(), Ordering::Relaxed);
         for (i, ring) in self.rings.iter().enumerate() {
-            // SAFETY: the door is shut and nobody inside, so this is the only use. The device exists in its callbacks, and
-            // before librte_vhost changes its rings or memory the door is shut again.
-            unsafe { *ring.vring.get() = dialect.and_then(|d| Vring::of(vid, i as u16, d)) };
+            // SAFETY: the door is shut and nobody inside, and the doorkeeper's lock is held, so this is the only use. The device exists
+            // in its callbacks, its memory is mapped, and before librte_vhost changes rings or memory the door is shut again.
+            unsafe {
+                *ring.vring.get() = dialect.filter(|_| mapped).and_then(|d| Vring::of(vid, i as u16, d));
+            }
         }
         // Release: pairs with the Acquire in `enter`; device and rings are seen as set up by whoever sees the id.
         self.door.store(vid, Ordering::Release);
@@ -244,9 +288,9 @@ impl Shared {
         self.door.store(-1, Ordering::SeqCst);
         self.presence.wait_for(0..self.rings.len());
         for ring in &self.rings {
-            // SAFETY: the door is shut and nobody inside, so this is the only use; the device exists.
+            // SAFETY: the door is shut and nobody inside, and the doorkeeper's lock is held, so this is the only use; the device exists.
             unsafe {
-                if let Some(v) = (*ring.vring.get()).as_mut() {
+                if let Some(mut v) = (*ring.vring.get()).take() {
                     v.hand_back();
                 }
             }
@@ -255,27 +299,46 @@ impl Shared {
 
     /// A message of the front-end is about to be handled. It may change rings and memory of a device; where librte_vhost serves the
     /// rings, its locks are for that.
-    pub(super) fn message_begins(&self, vid: i32) {
+    pub(super) fn message_begins(&self, vid: i32, message: Message) {
+        let _alone = self.keep_door();
         if self.door.load(Ordering::Relaxed) == vid && self.native.load(Ordering::Relaxed) {
             self.shut();
         }
+        if message == Message::Memory {
+            self.connection(vid, |c| c.mapped = false);
+        }
     }
 
-    /// A message was handled. `announce`: it asks for a packet that announces the guest.
-    pub(super) fn message_ends(&self, vid: i32, features: Option<u64>, announce: bool) {
+    /// A message was handled without an error.
+    pub(super) fn message_ends(&self, vid: i32, message: Message, features: Option<u64>) {
+        let _alone = self.keep_door();
+        self.connection(vid, |c| {
+            c.mapped |= message == Message::Memory;
+            c.announce = message == Message::Announce;
+        });
         if self.vid.load(Ordering::Relaxed) != vid || !self.native.load(Ordering::Relaxed) {
             return;
         }
-        if announce && let Some(first) = self.rings.get(1) {
-            first.announce.store(true, Ordering::Relaxed);
+        // librte_vhost tells it later, when the front-end already knows.
+        if let Message::Disable(ring) = message
+            && let Some(ring) = self.rings.get(usize::from(ring))
+        {
+            ring.enabled.store(false, Ordering::Relaxed);
         }
         if self.door.load(Ordering::Relaxed) < 0 {
             self.open(vid, features.unwrap_or(self.features()));
         }
     }
 
+    fn connection(&self, vid: i32, change: impl FnOnce(&mut Connection)) {
+        if let Some(c) = self.connections().iter_mut().find(|c| c.vid == vid) {
+            change(c);
+        }
+    }
+
     /// Takes the device from the port and waits until nobody uses it. False if it was not the port's.
     pub(super) fn unpublish(&self, vid: i32) -> bool {
+        let _alone = self.keep_door();
         if self.vid.compare_exchange(vid, -1, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             return false;
         }
@@ -283,9 +346,7 @@ impl Shared {
         self.presence.wait_for(self.rings.len()..self.rings.len() + 1);
         for ring in &self.rings {
             ring.enabled.store(false, Ordering::Relaxed);
-            ring.announce.store(false, Ordering::Relaxed);
-            // SAFETY: the door is shut and nobody inside.
-            unsafe { *ring.vring.get() = None };
+            ring.announce.store(0, Ordering::Relaxed);
         }
         self.features.store(0, Ordering::Relaxed);
         self.unserved.store(0, Ordering::Relaxed);

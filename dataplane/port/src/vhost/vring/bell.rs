@@ -15,6 +15,9 @@ use core::sync::atomic::{AtomicU16, Ordering, fence};
 /// The guest's flag that it polls.
 const NO_INTERRUPT: u16 = 1;
 
+/// Most entries that a ring can have.
+const LONGEST: u16 = 0x8000;
+
 /// The interrupt of one ring.
 #[derive(Debug)]
 pub(super) struct Bell {
@@ -39,6 +42,11 @@ impl Bell {
             self.ring(used);
         } else {
             self.owed = true;
+            // In 16 bits, what is long past looks like what is to come. A guest never waits for what is further back than a
+            // ring is long.
+            self.told = self.told.map(|told| {
+                if used.wrapping_sub(told) > LONGEST { used.wrapping_sub(LONGEST) } else { told }
+            });
         }
     }
 
@@ -126,6 +134,27 @@ mod tests {
         assert_eq!((rung(fd), bell.is_owed()), (1, false));
         bell.settle(1, &flags, &event);
         assert_eq!(rung(fd), 0, "told once");
+    }
+
+    #[test]
+    fn a_guest_that_polled_for_long_is_told_when_it_comes_to_wait() {
+        for polled in [100u32, 40_000, 65_530, 65_536, 65_540, 200_000] {
+            let (fd, flags, event) = (event_fd(), AtomicU16::new(0), AtomicU16::new(0));
+            let mut bell = Bell::new(fd, true);
+            bell.published(1, &flags, &event);
+            assert_eq!(rung(fd), 1);
+            let mut used = 1u16;
+            for _ in 0..polled / 10 {
+                // It polls: its index is ahead of all that is used.
+                event.store(used.wrapping_add(5000), Ordering::Relaxed);
+                used = used.wrapping_add(10);
+                bell.published(used, &flags, &event);
+            }
+            assert_eq!(rung(fd), 0);
+            event.store(used, Ordering::Relaxed);
+            bell.published(used.wrapping_add(32), &flags, &event);
+            assert_eq!(rung(fd), 1, "after {polled}");
+        }
     }
 
     #[test]

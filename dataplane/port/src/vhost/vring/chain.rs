@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use super::Vring;
 use super::memory::Desc;
 
-/// Pieces that one frame may consist of. A driver uses a descriptor for each page and two for the headers.
+/// Descriptors, and pieces, that one frame may consist of. A driver uses a descriptor for each page and two for the headers.
 pub(super) const MAX_PIECES: usize = 256;
 
 /// A piece of a frame's buffer.
@@ -33,8 +33,7 @@ impl Vring {
         if first.is_indirect() {
             return self.walk_table(first, out);
         }
-        // A chain is no longer than the table of all descriptors, or it goes in a circle.
-        self.follow(first, u32::from(self.mask) + 1, out, |n| self.desc(n))
+        self.follow(first, out, |n| self.desc(n))
     }
 
     /// A table of descriptors in the guest's memory (section 2.7.5.3): chained from its first one on.
@@ -51,18 +50,18 @@ impl Vring {
             Desc::find(&self.memory, address)
         };
         let first = entry(0).ok_or(Malformed)?;
-        self.follow(first, entries, out, entry)
+        self.follow(first, out, entry)
     }
 
     fn follow(
         &self,
         first: Desc,
-        limit: u32,
         out: &mut Pieces,
         entry: impl Fn(u16) -> Option<Desc>,
     ) -> Result<u64, Malformed> {
         let (mut desc, mut bytes) = (first, 0);
-        for _ in 0..limit {
+        // Counted here, and not in pieces: a guest may make a circle of empty ones.
+        for _ in 0..MAX_PIECES {
             if desc.is_indirect() {
                 return Err(Malformed);
             }

@@ -49,6 +49,8 @@ impl Vring {
     #[inline]
     pub(in crate::vhost) fn enqueue(&mut self, pkts: &[Mbuf]) -> usize {
         let mut sent = 0;
+        // A guest can make buffers that make no sense as fast as they are passed over.
+        let mut patience = BATCH;
         while sent < pkts.len() {
             let n = usize::from(self.available()).min(pkts.len() - sent).min(BATCH);
             if n == 0 {
@@ -60,7 +62,8 @@ impl Vring {
             if done < n {
                 match self.enqueue_any(&pkts[sent]) {
                     Fate::Sent => sent += 1,
-                    Fate::Skipped => {}
+                    Fate::Skipped if patience > 0 => patience -= 1,
+                    Fate::Skipped => break,
                     Fate::NoRoom => break,
                 }
             }

@@ -59,6 +59,14 @@ impl Memory {
         Self(usable.take(MAX_REGIONS).collect())
     }
 
+    /// Whether `len` bytes at `place`, an address here, are in one region.
+    pub(super) fn holds(&self, place: NonNull<u8>, len: usize) -> bool {
+        self.0.iter().any(|r| {
+            let offset = place.addr().get().wrapping_sub(r.host.addr().get()) as u64;
+            offset < r.size && len as u64 <= r.size - offset
+        })
+    }
+
     /// Where `len` bytes from `address` on are, if all of them are in one region.
     #[inline(always)]
     pub(super) fn at(&self, address: u64, len: u32) -> Option<NonNull<u8>> {

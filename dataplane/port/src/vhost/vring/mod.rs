@@ -127,7 +127,7 @@ pub(super) struct Vring {
 unsafe impl Send for Vring {}
 
 impl Vring {
-    /// The ring `ring` of a device, or `None` if the guest has not set it up or set it up wrongly (not aligned).
+    /// The ring `ring` of a device, or `None` if the guest has not set it up or set it up wrongly (not aligned, or beyond its memory).
     ///
     /// # Safety
     /// The device exists, and librte_vhost does not change its rings and memory during this call. The result may be used until it does.
@@ -145,7 +145,7 @@ impl Vring {
         }
         // SAFETY: the device exists; the caller keeps to the table's lifetime.
         let memory = unsafe { Memory::of(vid) };
-        // SAFETY: librte_vhost has checked that the three areas lie in the guest's memory, as long as the ring's size asks for.
+        // SAFETY: `new` makes sure that the areas are in the memory, which stays as long as the caller says.
         let mut this = unsafe {
             // The union's only other member is the same pointer to packed descriptors.
             let areas = (
@@ -161,10 +161,11 @@ impl Vring {
         Some(this)
     }
 
-    /// A ring whose three areas (descriptors, available, used) are given.
+    /// A ring whose three areas (descriptors, available, used) are given. `None` if they are not in `memory`, as long as `size` asks
+    /// for: librte_vhost knows where they begin, but size and features may have changed since it looked where they end.
     ///
     /// # Safety
-    /// The areas are as long as `size` asks for, and stay where they are as long as the result is used. So does `memory`.
+    /// `memory` stays where it is as long as the result is used.
     unsafe fn new(
         areas: (*mut u64, *mut u16, *mut u16),
         size: u16,
@@ -177,6 +178,14 @@ impl Vring {
             desc.addr().get() % 16 == 0 && avail.addr().get() % 2 == 0 && used.addr().get() % 4 == 0;
         // Section 2.7: a power of two, up to 32,768. Positions are masked.
         if !aligned || !size.is_power_of_two() {
+            return None;
+        }
+        // Section 2.7: with the two words at the rings' ends that are for notification by index.
+        let (n, ends) = (usize::from(size), if dialect.by_index { 2 } else { 0 });
+        let whole = memory.holds(desc.cast(), 16 * n)
+            && memory.holds(avail.cast(), 4 + 2 * n + ends)
+            && memory.holds(used.cast(), 4 + 8 * n + ends);
+        if !whole {
             return None;
         }
         Some(Self {
@@ -202,7 +211,8 @@ impl Vring {
         }
     }
 
-    /// Has librte_vhost know how far the ring was served, for the front-end's question and for whoever serves it next.
+    /// Has librte_vhost know how far the ring was served, for the front-end's question and for whoever serves it next. A guest that is
+    /// owed a look gets it.
     ///
     /// # Safety
     /// The device that the ring was made of exists.
@@ -327,13 +337,14 @@ impl Vring {
         if used == 0 {
             return;
         }
-        if self.dialect.log {
-            self.log_used(used);
-        }
-        self.next_used = self.next_used.wrapping_add(used);
+        let first = self.next_used;
+        self.next_used = first.wrapping_add(used);
         // Release: pairs with the driver's read barrier behind its look at the index; entries and frames are there by then.
         fence(Ordering::Release);
         self.used_head().index.store(self.next_used, Ordering::Release);
+        if self.dialect.log {
+            self.log_used(first, used);
+        }
         let (flags, event) = self.wishes();
         // SAFETY: as in `wishes`.
         let (flags, event) = unsafe { (flags.as_ref(), event.as_ref()) };
@@ -349,10 +360,12 @@ impl Vring {
         unsafe { sys::rte_vhost_log_write(self.device, address, len.into()) };
     }
 
+    /// Notes `n` entries of the used ring from `first` on, and its index, after they were written: a page that is copied in between is
+    /// copied once more.
     #[cold]
-    fn log_used(&self, n: u16) {
+    fn log_used(&self, first: u16, n: u16) {
         for i in 0..n {
-            let at = 4 + 8 * u64::from(self.next_used.wrapping_add(i) & self.mask);
+            let at = 4 + 8 * u64::from(first.wrapping_add(i) & self.mask);
             // SAFETY: as above.
             unsafe { sys::rte_vhost_log_used_vring(self.device, self.ring, at, 8) };
         }

@@ -407,6 +407,8 @@ fn descriptors_that_make_no_sense_cost_their_frame_only() {
         &[(BASE + 3, 17, 4, 0)],
         &[(beyond, 32, 4, 0)],
         &[(BASE, 32, 5, 0)],
+        // A table as long as can be, whose first entry is empty and leads to itself.
+        &[(BASE + 32, 0xffff_fff0, 4, 0), (0, 0, 0, 0), (0, 0, 1, 0)],
         &[(BASE, 76, 1, 1), (BASE, 16, 4, 0)],
         &[(BASE, 40_000, 1, 1), (BASE, 40_000, 0, 0)],
     ];
@@ -433,6 +435,33 @@ fn descriptors_that_make_no_sense_cost_their_frame_only() {
         free_burst(&mut burst);
     }
     assert_eq!(pool.in_use(), 0);
+}
+
+#[test]
+fn buffers_that_make_no_sense_are_passed_over_with_patience() {
+    let pool = pool("patience", 63);
+    let mut guest = Guest::new(64, 12, 0);
+    let mut ring = guest.ring(MODERN);
+    let pkts = [pool.alloc_copy(&[1; 64]).expect("mbuf")];
+    for _ in 0..3 {
+        guest.publish(4242);
+    }
+    let at = guest.buffer(100);
+    let head = guest.offer(&[(at, 100)], true, false);
+    assert_eq!(ring.enqueue(&pkts), 1, "the first good one");
+    assert_eq!(guest.used(), [(u32::from(head), 76)]);
+    // All are bad now, and the guest claims that there are more and more.
+    for _ in 0..64 {
+        guest.publish(4242);
+    }
+    let before = ring.next_avail;
+    guest.put16(PAGE + 2, before.wrapping_add(0x7fff));
+    assert_eq!(ring.enqueue(&pkts), 0);
+    assert!(
+        ring.next_avail.wrapping_sub(before) <= 2 * BATCH as u16,
+        "{}",
+        ring.next_avail.wrapping_sub(before)
+    );
 }
 
 #[test]
@@ -509,12 +538,22 @@ fn rings_that_are_not_as_the_specification_says_are_not_served() {
     let make = |desc: usize, avail: usize, used: usize, size: u16| {
         // SAFETY: what is refused is not touched.
         unsafe {
-            let areas =
-                (base.add(desc).cast(), base.add(PAGE + avail).cast(), base.add(2 * PAGE + used).cast());
-            Vring::new(areas, size, dialect, -1, Memory::default()).is_some()
+            let areas = (
+                base.wrapping_add(desc).cast(),
+                base.wrapping_add(PAGE + avail).cast(),
+                base.wrapping_add(2 * PAGE + used).cast(),
+            );
+            let memory = Memory::new([(BASE, REGION as u64, base)].into_iter());
+            Vring::new(areas, size, dialect, -1, memory).is_some()
         }
     };
     assert!(make(0, 0, 0, 64) && make(16, 2, 4, 1));
+    // Each of the areas to the last byte of the memory, and beyond.
+    let (d, a, u) = (REGION - 16 * 64, REGION - PAGE - 4 - 2 * 64, REGION - 2 * PAGE - 4 - 8 * 64);
+    assert!(make(d, 0, 0, 64) && make(0, a, 0, 64) && make(0, 0, u, 64));
+    assert!(
+        !make(d + 16, 0, 0, 64) && !make(0, a + 2, 0, 64) && !make(0, 0, u + 4, 64) && !make(0, 0, 0, 32768)
+    );
     assert!(
         !make(8, 0, 0, 64)
             && !make(0, 1, 0, 64)
