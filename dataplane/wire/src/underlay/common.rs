@@ -184,6 +184,6 @@ impl Words {
     #[inline(always)]
     fn checksum_fits(&self, constant: u64) -> bool {
         let length_to_protocol = (self.0[2] & 0xffff_ffff) + (self.0[2] >> 32);
-        (constant + length_to_protocol + (self.0[3] & 0xffff)) % 0xffff == 0
+        (constant + length_to_protocol + (self.0[3] & 0xffff)).is_multiple_of(0xffff)
     }
 }
