@@ -15,6 +15,7 @@ extra_args = ["--no-pci", "--in-memory"]
 [workers]
 cores = "0x2c"
 idle = "poll"
+stage_timing = true
 [tunnel]
 vxlan_port = 8472
 geneve_port = 6082
@@ -99,7 +100,7 @@ fn every_key_arrives() {
     assert_eq!(s.dpdk.file_prefix, "weft-a");
     assert_eq!(s.dpdk.extra_args, ["--no-pci", "--in-memory"]);
     assert_eq!(s.workers.cores, Some(vec![2, 3, 5]));
-    assert_eq!(s.workers.idle, Idle::Poll);
+    assert!(s.workers.idle == Idle::Poll && s.workers.stage_timing);
     let t = &s.tunnel;
     assert_eq!((t.vxlan_port, t.geneve_port, t.ttl, t.df, t.dscp), (8472, 6082, 32, false, Dscp::Inherit));
     let [u] = &s.uplinks[..] else { panic!("{:?}", s.uplinks) };
