@@ -9,6 +9,8 @@
 //! queue loses its own packets before it costs a neighbour one. The rings between workers are shared out
 //! [fairly](crate::fair), too.
 
+mod sources;
+
 use crate::counters::ThreadCounters;
 use crate::drop::DropReason;
 use crate::fair::{FairProducer, fair_ring};
@@ -16,6 +18,7 @@ use crate::forwarding::{MAX_QUEUES, TxRoute, TxqId};
 use crate::{MAX_PORTS, UPLINK, forwarding::PortEntry};
 use arrayvec::ArrayVec;
 use rtrb::Consumer;
+use sources::{Held, Sources};
 use weft_port::{Leaving, Mbuf, TxQueue};
 
 /// Packets that a stage holds.
@@ -79,13 +82,6 @@ pub(crate) struct Run {
     pub src: u16,
 }
 
-/// So many packets in a row of a stage came from the port in slot `src`.
-#[derive(Clone, Copy)]
-struct Source {
-    src: u16,
-    packets: u16,
-}
-
 /// What waits for one transmit queue.
 struct Stage {
     queue: TxQueue,
@@ -101,8 +97,8 @@ struct Stage {
     /// Whether it did not take all the last time.
     blocked: bool,
     pkts: ArrayVec<Mbuf, STAGE>,
-    /// Where `pkts` came from, in their order; none of zero packets.
-    sources: ArrayVec<Source, STAGE>,
+    /// Where `pkts` came from.
+    sources: Sources,
     /// Of all `pkts`.
     bytes: u64,
 }
@@ -112,12 +108,7 @@ impl Stage {
     #[inline]
     fn added(&mut self, run: Run) {
         self.bytes += run.bytes;
-        let packets = run.packets as u16;
-        match self.sources.last_mut() {
-            Some(last) if last.src == run.src => last.packets += packets,
-            // As many places as packets, and each row has one at least.
-            _ => self.sources.push(Source { src: run.src, packets }),
-        }
+        self.sources.push(run.src, run.packets);
     }
 
     /// Sends what the queue takes; drops the oldest packet if the queue has taken nothing for too long.
@@ -130,13 +121,14 @@ impl Stage {
             port.tx_packets.add(sent as u64);
             port.tx_bytes.add(self.bytes.saturating_sub(left));
             self.bytes = left;
-            self.forget(sent, backlog);
+            self.sources.forget(sent, |src, n| backlog.less(src, n));
             self.stuck_since = 0;
         } else if self.stuck_since == 0 {
             self.stuck_since = now;
         } else if now.wrapping_sub(self.stuck_since) > stuck_limit
-            && let Some(src) = self.drop_oldest()
+            && let Some(src) = self.sources.pop_first()
         {
+            self.drop_packet(0);
             c.dropped(src, DropReason::TxQueueFull, 1);
             backlog.less(src, 1);
             self.blocked = !self.pkts.is_empty();
@@ -147,75 +139,28 @@ impl Stage {
         }
     }
 
-    /// Strikes off the sources of the first `n` packets, which were sent.
-    #[inline]
-    fn forget(&mut self, n: usize, backlog: &mut Backlog) {
-        let (mut n, mut rows) = (n as u32, 0);
-        for s in &mut self.sources {
-            if u32::from(s.packets) > n {
-                s.packets -= n as u16;
-                backlog.less(s.src, n);
-                break;
-            }
-            n -= u32::from(s.packets);
-            backlog.less(s.src, s.packets.into());
-            rows += 1;
-        }
-        self.sources.drain(..rows);
-    }
-
     #[cold]
-    fn drop_oldest(&mut self) -> Option<u16> {
-        let src = self.sources.first()?.src;
-        self.take(0, 0);
-        Some(src)
-    }
-
-    /// Drops a packet, which belongs to row `row` of the sources.
-    fn take(&mut self, packet: usize, row: usize) {
-        if let Some(m) = self.pkts.pop_at(packet) {
+    fn drop_packet(&mut self, at: usize) {
+        if let Some(m) = self.pkts.pop_at(at) {
             self.bytes = self.bytes.saturating_sub(m.pkt_len().into());
-        }
-        if let Some(s) = self.sources.get_mut(row) {
-            s.packets -= 1;
-            if s.packets == 0 {
-                self.sources.remove(row);
-            }
         }
     }
 
     fn discard(&mut self, c: &ThreadCounters, backlog: &mut Backlog, reason: DropReason) {
-        for s in &self.sources {
-            c.dropped(s.src, reason, s.packets.into());
-            backlog.less(s.src, s.packets.into());
-        }
-        self.sources.clear();
+        self.sources.forget(self.pkts.len(), |src, n| {
+            c.dropped(src, reason, n.into());
+            backlog.less(src, n);
+        });
         self.pkts.clear();
         self.bytes = 0;
         self.stuck_since = 0;
     }
 
     /// Makes room in a full stage at the cost of the source that holds most of it, which is returned; `None` if that is
-    /// `src` itself, whose new packet is then the one to drop. `held` is all zero, and is left so.
-    fn evict(&mut self, c: &ThreadCounters, src: u16, held: &mut [u8; MAX_PORTS]) -> Option<u16> {
-        // Sources are slots of ports; one that is none shares a place, which costs fairness and nothing else.
-        let at = |s: u16| usize::from(s) % MAX_PORTS;
-        held[at(src)] = 1;
-        let (mut worst, mut most) = (src, 1);
-        for s in &self.sources {
-            let h = &mut held[at(s.src)];
-            *h += s.packets as u8;
-            // On equal terms the newcomer's packet goes.
-            if *h > most || (*h == most && s.src == src) {
-                (worst, most) = (s.src, *h);
-            }
-        }
-        held[at(src)] = 0;
-        self.sources.iter().for_each(|s| held[at(s.src)] = 0);
-        // The last one of the source's.
-        let row = self.sources.iter().rposition(|s| s.src == worst && worst != src)?;
-        let behind: usize = self.sources[row + 1..].iter().map(|s| usize::from(s.packets)).sum();
-        self.take(self.pkts.len() - behind - 1, row);
+    /// `src` itself, whose new packet is then the one to drop.
+    fn evict(&mut self, c: &ThreadCounters, src: u16, held: &mut Held) -> Option<u16> {
+        let (at, worst) = self.sources.evict(src, held)?;
+        self.drop_packet(at);
         c.dropped(worst, DropReason::TxQueueFull, 1);
         Some(worst)
     }
@@ -256,7 +201,7 @@ pub struct TxSet {
     unsettled: Vec<u16>,
     handoff: Vec<Option<FairProducer<Parcel>>>,
     /// Scratch of [`Stage::evict`].
-    held: Box<[u8; MAX_PORTS]>,
+    held: Box<Held>,
     backlog: Backlog,
     /// TSC at the start of the round.
     pub now: u64,
@@ -295,7 +240,7 @@ impl TxSet {
             full_at: 0,
             blocked: false,
             pkts: ArrayVec::new(),
-            sources: ArrayVec::new(),
+            sources: Sources::default(),
             bytes: 0,
         });
     }
