@@ -6,6 +6,11 @@
 //! enabled, a guest goes. Callbacks write a few atomics of the port (`shared`) and post events. Workers own the queues (`queue`) and
 //! look at the atomics once per burst. No lock is common to both.
 //!
+//! # Who moves the frames
+//!
+//! Split rings are served here (`vring`), packed ones by `rte_vhost_dequeue_burst` and `rte_vhost_enqueue_burst`. librte_vhost's messages may
+//! move rings and memory; it calls back before and after each, and in between no owner of a queue is let in (`shared`).
+//!
 //! # A guest that leaves
 //!
 //! librte_vhost frees a device when `destroy_device` returns, so that must not happen while a worker is inside a
