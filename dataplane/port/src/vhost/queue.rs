@@ -112,6 +112,7 @@ impl VhostRx {
                 out.len() - before
             }
             None => {
+                self.losses = Losses::default();
                 renew(&self.shared, entered.vid, self.ring, &mut self.epoch);
                 rx_burst_by_library(entered.vid, self.ring, &self.pool, out, max)
             }

@@ -48,7 +48,7 @@ struct Ring {
 }
 
 // SAFETY: all but the last member are atomics. That one has one user at a time: the ring's owner between `enter` and the end of its
-// guard, or, while the door is shut and `Presence::wait_for` has returned, the one thread that runs the device's callbacks.
+// guard, or, while the door is shut and `Presence::wait_for` has returned, the thread that holds the doorkeeper's lock.
 unsafe impl Sync for Ring {}
 
 /// Tries at [`Ring::announce`]: milliseconds of polling.
@@ -95,7 +95,7 @@ struct Connection {
     enabled: Vec<bool>,
     /// Its memory is mapped: a message about it has been handled, and since then none has failed.
     mapped: bool,
-    /// A packet that announces the guest was asked for.
+    /// A packet that announces the guest was asked for, perhaps before its rings were there; until they are told.
     announce: bool,
 }
 
@@ -262,9 +262,9 @@ impl Shared {
     fn open(&self, vid: i32, features: u64) {
         let dialect = Dialect::of(features);
         let (mapped, announce) = {
-            let connections = self.connections();
-            let connection = connections.iter().find(|c| c.vid == vid);
-            connection.map_or((false, false), |c| (c.mapped, c.announce))
+            let mut connections = self.connections();
+            let connection = connections.iter_mut().find(|c| c.vid == vid);
+            connection.map_or((false, false), |c| (c.mapped, std::mem::take(&mut c.announce)))
         };
         if announce && let Some(first) = self.rings.get(1) {
             first.announce.store(ANNOUNCE_TRIES, Ordering::Relaxed);
@@ -314,7 +314,7 @@ impl Shared {
         let _alone = self.keep_door();
         self.connection(vid, |c| {
             c.mapped |= message == Message::Memory;
-            c.announce = message == Message::Announce;
+            c.announce |= message == Message::Announce;
         });
         if self.vid.load(Ordering::Relaxed) != vid || !self.native.load(Ordering::Relaxed) {
             return;
@@ -389,5 +389,50 @@ impl Shared {
     fn count_unserved(&self, enabled: &[bool]) {
         let n = enabled.iter().skip(self.rings.len()).filter(|e| **e).count();
         self.unserved.store(n as u32, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoHooks;
+
+    impl VhostHooks for NoHooks {
+        fn wait_grace_period(&self) {}
+
+        fn event(&self, _: VhostEvent) {}
+    }
+
+    /// What is known of a connection after its messages; of each, whether it was handled without an error.
+    fn after(messages: &[(Message, bool)]) -> (bool, bool) {
+        let shared = Shared::new("/x".into(), 1, Arc::new(NoHooks));
+        shared.connected(5);
+        for (message, handled) in messages {
+            shared.message_begins(5, *message);
+            if *handled {
+                shared.message_ends(5, *message, None);
+            }
+        }
+        let connections = shared.connections();
+        (connections[0].mapped, connections[0].announce)
+    }
+
+    #[test]
+    fn memory_counts_as_mapped_only_after_a_message_about_it_succeeded() {
+        assert_eq!(after(&[(Message::Other, true)]), (false, false));
+        assert_eq!(after(&[(Message::Memory, true), (Message::Other, true)]), (true, false));
+        assert_eq!(
+            after(&[(Message::Memory, true), (Message::Memory, false), (Message::Other, true)]),
+            (false, false)
+        );
+    }
+
+    #[test]
+    fn an_announcement_waits_for_the_rings() {
+        assert_eq!(
+            after(&[(Message::Announce, true), (Message::Other, true), (Message::Memory, true)]),
+            (true, true)
+        );
     }
 }
